@@ -1,0 +1,43 @@
+"""Pixel statistics that belong to a model's weights, so that a model takes raw uint8 RGB."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class PixelNorm(nn.Module):
+    """uint8 RGB (N, 3, H, W) or (N, T, 3, H, W) to the float input that a network was trained on.
+
+    `mean` and `std` are in 0..255 and in RGB order; the result is (pixel - mean) / std, its channels reversed where `channel_order` is "bgr".
+    Padded pixels become 0 (after normalisation, as DETR and mmdetection do). No buffers: statistics are configuration, not weights.
+    """
+
+    def __init__(
+        self, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, channel_order: Literal["rgb", "bgr"] = "rgb"
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean and std need three numbers, std positive; got mean {mean}, std {std}")
+        self.mean, self.std, self.channel_order = tuple(mean), tuple(std), channel_order
+        self._mean = torch.tensor(self.mean).reshape(3, 1, 1)
+        self._std = torch.tensor(self.std).reshape(3, 1, 1)
+
+    def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
+        """`images` uint8 or float in 0..255; `padding` (N, H, W) bool or None. Returns float32, same shape."""
+        self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
+        result = (images.float() - self._mean) / self._std
+        if self.channel_order == "bgr":
+            result = result.flip(-3)
+        if padding is not None:
+            mask = padding[:, None] if images.ndim == 4 else padding[:, None, None]
+            result = result.masked_fill(mask, 0.0)
+        return result
+
+    def extra_repr(self) -> str:
+        """The statistics, for `print(model)`."""
+        return f"mean={self.mean}, std={self.std}, channel_order={self.channel_order!r}"

@@ -1,0 +1,63 @@
+"""Samples put together for a network."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from saccade.structures.sample import Annotations, Meta, Sample
+
+
+@dataclass
+class Batch:
+    """What a model takes.
+
+    `images` (N, 3, H, W), for clips (N, T, 3, H, W), uint8 (or float in 0..255) RGB; `padding` (N, H, W) bool, true where an image was filled up on the
+    right and below, None where nothing was; `targets` and `metas`, one an image (for clips one a frame, clip after clip).
+    `originals`: the annotations before any transform, in original pixels; loaders set them for evaluation.
+    """
+
+    images: Tensor
+    targets: list[Annotations]
+    metas: list[Meta]
+    padding: Tensor | None = None
+    originals: list[Annotations] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same with images, padding and targets on `device`; `originals` stay where the metrics are, on the CPU."""
+        return Batch(
+            images=self.images.to(device, non_blocking=non_blocking),
+            targets=[t.to(device, non_blocking) for t in self.targets],
+            metas=self.metas,
+            padding=None if self.padding is None else self.padding.to(device, non_blocking=non_blocking),
+            originals=self.originals,
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same with images and padding in page-locked memory (called by the data loader on CUDA machines)."""
+        padding = None if self.padding is None else self.padding.pin_memory()
+        return Batch(self.images.pin_memory(), self.targets, self.metas, padding, self.originals)
+
+
+def collate(samples: Sequence[Sample], divisor: int = 1, originals: list[Annotations] | None = None) -> Batch:
+    """Images of equal or different sizes as one batch; smaller ones are filled with zeros on the right and below.
+
+    `divisor` rounds the common height and width up to a multiple of it (32 in the mmdetection style).
+    """
+    heights, widths = [s.size[0] for s in samples], [s.size[1] for s in samples]
+    height, width = -(-max(heights) // divisor) * divisor, -(-max(widths) // divisor) * divisor
+    targets, metas = [s.annotations() for s in samples], [s.meta for s in samples]
+    if min(heights) == height and min(widths) == width:
+        return Batch(torch.stack([s.image.as_subclass(Tensor) for s in samples]), targets, metas, None, originals)
+    images = samples[0].image.new_zeros((len(samples), 3, height, width)).as_subclass(Tensor)
+    padding = torch.ones(len(samples), height, width, dtype=torch.bool)
+    for image, outside, sample in zip(images, padding, samples, strict=True):
+        h, w = sample.size
+        image[:, :h, :w] = sample.image
+        outside[:h, :w] = False
+    return Batch(images, targets, metas, padding, originals)
