@@ -30,3 +30,60 @@ TABLE: dict[str, dict[str, str]] = {
     "loggers": {
     },
 }
+
+# Sections of a recipe whose class is fixed (the others name theirs with `type:`); None: a typed mapping, or a list of them.
+SECTIONS: dict[str, str | None] = {
+    "model": None,
+    "weights": "saccade.weights.source:WeightSource",
+    "data": "saccade.data.settings:DataSettings",
+    "learner": None,
+    "metrics": None,
+    "run": "saccade.engine.settings:RunSettings",
+}
+
+_TORCHVISION = (
+    "AugMix", "AutoAugment", "CenterCrop", "ClampBoundingBoxes", "ColorJitter", "ElasticTransform", "GaussianBlur", "GaussianNoise",
+    "Grayscale", "JPEG", "Pad", "RandAugment", "RandomAdjustSharpness", "RandomAffine", "RandomAutocontrast", "RandomChannelPermutation",
+    "RandomCrop", "RandomEqualize", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip", "RandomInvert", "RandomIoUCrop",
+    "RandomPerspective", "RandomPhotometricDistort", "RandomPosterize", "RandomResize", "RandomResizedCrop", "RandomRotation",
+    "RandomShortestSize", "RandomSolarize", "RandomVerticalFlip", "RandomZoomOut", "Resize", "RGB", "ScaleJitter", "TrivialAugmentWide",
+)
+
+
+def find_target(name: str) -> str | None:
+    """What `name` stands for, as "module:attribute", or None. saccade's own classes come before torchvision's of the same name."""
+    for names in TABLE.values():
+        if name in names:
+            return names[name]
+    return f"torchvision.transforms.v2:{name}" if name in _TORCHVISION else None
+
+
+def known_names(kind: str | None = None) -> list[str]:
+    """Every buildable name, or those of one kind."""
+    names = {n for k, table in TABLE.items() if kind in (None, k) for n in table}
+    return sorted(names | (set(_TORCHVISION) if kind in (None, "transforms") else set()))
+
+
+def add_plugin(package: str) -> None:
+    """Import a package that the user named with `--plugin` and add the classes that it offers.
+
+    The package has a module-level mapping `SACCADE = {kind: {name: "module:attribute"}}`. Raises InputError when it is missing or takes a name
+    that exists.
+    """
+    import importlib
+
+    from saccade.errors import InputError
+
+    try:
+        offered = importlib.import_module(package).SACCADE
+    except ModuleNotFoundError as error:
+        raise InputError(f"--plugin {package}: no module named {error.name!r} is installed or on PYTHONPATH") from None
+    except AttributeError:
+        raise InputError(f"--plugin {package}: it has no mapping SACCADE = {{kind: {{name: 'module:Class'}}}} that says what it offers") from None
+    for kind, names in offered.items():
+        if kind not in TABLE:
+            raise InputError(f"--plugin {package}: unknown kind {kind!r}; known: {', '.join(TABLE)}")
+        for name, target in names.items():
+            if find_target(name) not in (None, target):
+                raise InputError(f"--plugin {package}: the name {name!r} is taken by {find_target(name)}")
+            TABLE[kind][name] = target

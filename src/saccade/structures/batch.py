@@ -14,8 +14,8 @@ from saccade.structures.sample import Annotations, Meta, Sample
 class Batch:
     """What a model takes.
 
-    `images` (N, 3, H, W), for clips (N, T, 3, H, W), uint8 (or float in 0..255) RGB; `padding` (N, H, W) bool, true where an image was filled up on the
-    right and below, None where nothing was; `targets` and `metas`, one an image (for clips one a frame, clip after clip).
+    `images` (N, 3, H, W), for clips (N, T, 3, H, W), uint8 (or float in 0..255) RGB; `padding` (N, H, W) bool, true where an image was filled up
+    on the right and below, None where nothing was; `targets` and `metas`, one an image (for clips one a frame, clip after clip).
     `originals`: the annotations before any transform, in original pixels; loaders set them for evaluation.
     """
 

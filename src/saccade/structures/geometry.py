@@ -103,11 +103,11 @@ def _crop(geometry: Geometry, top: int, left: int, height: int, width: int) -> G
 def _center_crop(geometry: Geometry, output_size: list[int]) -> Geometry:
     height, width = (output_size, output_size) if isinstance(output_size, int) else (output_size[0], output_size[-1])
     old_height, old_width = geometry.canvas_size
-    top, left = int(round((old_height - height) / 2.0)), int(round((old_width - width) / 2.0))
+    top, left = round((old_height - height) / 2.0), round((old_width - width) / 2.0)
     if height > old_height or width > old_width:  # torchvision pads first, the smaller half before
         before_x, before_y = max(0, (width - old_width) // 2), max(0, (height - old_height) // 2)
         padded_height, padded_width = max(height, old_height), max(width, old_width)
-        top, left = int(round((padded_height - height) / 2.0)) - before_y, int(round((padded_width - width) / 2.0)) - before_x
+        top, left = round((padded_height - height) / 2.0) - before_y, round((padded_width - width) / 2.0) - before_x
     return geometry.after(_scale_and_shift(1, 1, left, top), (height, width))
 
 

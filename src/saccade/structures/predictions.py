@@ -51,8 +51,8 @@ class Classification:
 class Detections:
     """Found objects, best first where a model made them.
 
-    `boxes` (n, 4) float (x1, y1, x2, y2) in pixels of the original image; `scores` (n,) in 0..1; `labels` (n,) int64; optional `masks` (n, H, W) bool,
-    `track_ids` (n,) int64, `embeddings` (n, D).
+    `boxes` (n, 4) float (x1, y1, x2, y2) in pixels of the original image; `scores` (n,) in 0..1; `labels` (n,) int64; optional `masks`
+    (n, H, W) bool, `track_ids` (n,) int64, `embeddings` (n, D).
     """
 
     boxes: Tensor
@@ -97,7 +97,7 @@ class Detections:
         import supervision
 
         labels = self.labels.cpu().numpy()
-        data = {} if classes is None else {"class_name": np.array([classes[i] for i in labels], dtype=object)}
+        data: dict[str, Any] = {} if classes is None else {"class_name": np.array([classes[i] for i in labels], dtype=object)}
         return supervision.Detections(
             xyxy=self.boxes.detach().cpu().float().numpy().reshape(-1, 4),
             mask=None if self.masks is None else self.masks.cpu().numpy().astype(bool),

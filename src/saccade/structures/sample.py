@@ -67,7 +67,7 @@ class Annotations:
 
     def select(self: Annotated, keep: Tensor) -> Annotated:
         """The same with the objects that `keep` names (bool mask or indices, (n,)); what belongs to the whole image stays."""
-        changed = {}
+        changed: dict[str, Any] = {}
         for name in _PER_OBJECT:
             value = getattr(self, name)
             if value is not None:
@@ -76,12 +76,13 @@ class Annotations:
 
     def annotations(self) -> Annotations:
         """The annotations alone, without image or meta, as plain tensors."""
-        plain = {f.name: getattr(self, f.name) for f in fields(Annotations)}
-        return Annotations(**{k: v.as_subclass(Tensor) if isinstance(v, Tensor) else v for k, v in plain.items()})
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Annotations)}
+        plain = {k: v.as_subclass(Tensor) if isinstance(v, Tensor) else v for k, v in plain.items()}
+        return Annotations(**plain)
 
     def to(self: Annotated, device: torch.device | str, non_blocking: bool = False) -> Annotated:
         """The same on `device`."""
-        moved = {}
+        moved: dict[str, Any] = {}
         for f in fields(Annotations):
             value = getattr(self, f.name)
             if isinstance(value, Tensor | Panoptic):

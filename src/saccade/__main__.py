@@ -1,0 +1,4 @@
+"""`python -m saccade` is the `saccade` command."""
+from saccade.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The recipes that ship with saccade, one YAML file each."""
