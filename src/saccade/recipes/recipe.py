@@ -158,8 +158,8 @@ def _set(tree: Node, path: tuple[str | int, ...], value: Node, done: tuple[str |
     key = path[0]
     if isinstance(tree.value, list):
         if not isinstance(key, int) or not -len(tree.value) <= key < len(tree.value):
-            items = f"a list of {len(tree.value)} items (from {tree.origin})"
-            raise InputError(f"{COMMAND_LINE}: {show_path(done)} is {items}; {key!r} is not one of 0..{len(tree.value) - 1}")
+            count = f"a list of {len(tree.value)} items (from {tree.origin})"
+            raise InputError(f"{COMMAND_LINE}: {show_path(done)} is {count}; {key!r} is not one of 0..{len(tree.value) - 1}")
         items = list(tree.value)
         if len(path) == 1 and value.value is DELETE:
             del items[key]

@@ -1,7 +1,8 @@
 """Constructor signatures read from source text, without importing it.
 
 Importing a model costs seconds and runs code; reading its signature costs a millisecond. That is how an unknown key or a wrong type in a
-recipe is found before anything is loaded. A target is "module:attribute"; the attribute is a class with its own `__init__`, a dataclass, or a function.
+recipe is found before anything is loaded. A target is "module:attribute";
+the attribute is a class with its own `__init__`, a dataclass, or a function.
 """
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Node:
         """The node at `path`, or None."""
         node: Node | None = self
         for key in path:
-            value = node.value if node is not None else None
+            value: Any = node.value if node is not None else None
             in_list = isinstance(value, list) and isinstance(key, int) and -len(value) <= key < len(value)
             if in_list or (isinstance(value, dict) and key in value):
                 node = value[key]
