@@ -26,6 +26,10 @@ TABLE: dict[str, dict[str, str]] = {
     "schedules": {
     },
     "metrics": {
+        "ClassificationAccuracy": "saccade.metrics.classification:ClassificationAccuracy",
+        "CocoDetection": "saccade.metrics.coco:CocoDetection",
+        "MultiLabelClassification": "saccade.metrics.multilabel:MultiLabelClassification",
+        "VocDetection": "saccade.metrics.voc:VocDetection",
     },
     "loggers": {
     },

@@ -1,0 +1,48 @@
+"""How good the prediction of one image is, for picking the best and worst of an evaluation."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from saccade.structures import Annotations, Classification, Detections, Prediction
+
+
+def image_quality(prediction: Prediction, target: Annotations) -> float | None:
+    """0..1, higher is better; None where the image has no truth of the kind.
+
+    Detections: F1 of those scored above .5 against the objects (crowds left out) at an overlap of .5, 1 where both are empty. Classification: the
+    probability of the true class (the mean over the true classes where several hold).
+    """
+    if isinstance(prediction, Classification):
+        return _of_classification(prediction.scores, target.label)
+    if isinstance(prediction, Detections):
+        return _of_detections(prediction.above(0.5), target)
+    return None
+
+
+def _of_classification(scores: Tensor, label: int | Tensor | None) -> float | None:
+    if label is None:
+        return None
+    if isinstance(label, Tensor) and label.numel() == len(scores):
+        holds = label > 0
+        return float(scores[holds.to(scores.device)].mean()) if holds.any() else None
+    return float(scores[int(label)])
+
+
+def _of_detections(found: Detections, target: Annotations) -> float | None:
+    if target.boxes is None or target.labels is None:
+        return None
+    truth = target if target.crowd is None else target.select(~target.crowd)
+    assert truth.boxes is not None and truth.labels is not None
+    if not len(found) or not len(truth.labels):
+        return float(len(found) == len(truth.labels))
+    overlap = box_iou(found.boxes.cpu().double(), truth.boxes.cpu().as_subclass(Tensor).double())
+    overlap[found.labels.cpu()[:, None] != truth.labels.cpu()[None]] = 0
+    free = torch.ones(len(truth.labels), dtype=torch.bool)
+    matched = 0
+    for row in overlap[found.scores.cpu().argsort(descending=True, stable=True)]:  # greedy matching is sequential; above .5 there are few
+        best = int((row * free).argmax())
+        if row[best] >= 0.5 and free[best]:
+            free[best], matched = False, matched + 1
+    return 2 * matched / (len(found) + len(truth.labels))
