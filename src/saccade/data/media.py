@@ -83,7 +83,7 @@ def _known(paths: Sequence[Path], folder: Path | None) -> list[Medium]:
 class VideoReader:
     """The frames of a video, in order: `for frame in VideoReader(path)` gives (H, W, 3) uint8 RGB arrays, upright.
 
-    `frame_rate` (frames a second, exact), `size` (height, width) of the upright frames and `length` (what the file claims, not to be relied upon; None
+    `frame_rate` (frames a second, exact), `size` (height, width) of the upright frames and `length` (what the file claims, which may be wrong; None
     where it says nothing). Raises DataError, naming the file, where it can't be opened or holds no picture. A stream that breaks off in the
     middle gives the frames before; `broken` then says what was wrong.
     """

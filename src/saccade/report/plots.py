@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 NUM_COLOURS = 8  # the page defines --series-1 .. --series-8
 _WIDTH, _HEIGHT = 480, 280
@@ -62,7 +62,8 @@ def line_chart(
     named = [s for s in kept if not s.faint]
     last = {s.name: next(y for _, y in reversed(s.points) if math.isfinite(y)) for s in named}
     description = f"{y_label or title} over {x_label}; last values: " + ", ".join(f"{n} {number(v)}" for n, v in last.items())
-    return _frame(title, description, Markup("").join(body)) + _legend([(s.name, s.colour) for s in named])
+    legend = _legend([(s.name, s.colour) for s in named]) if len(named) > 1 else Markup("")
+    return _frame(title, description, Markup("").join(body)) + legend
 
 
 def _finite_series(series: Series) -> Series:
@@ -148,21 +149,22 @@ def bar_chart(groups: Sequence[tuple[str, Sequence[float | None]]], names: Seque
         return line_chart([], title=title, x_label="")
     low, high = min(0.0, *values), max(0.0, *values)
     high = 1.0 if low == 0 and 0.55 < high <= 1 else (high * 1.12 or 1.0)
-    y_scale = _Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
+    bottom = _HEIGHT - _BOTTOM / 2 - 6
+    y_scale = _Scale(low, high, bottom, _TOP)
     body = [_y_axis(y_scale, y_label)]
     slot = (_WIDTH - _LEFT - _RIGHT) / len(groups)
-    width = min(48.0, slot * 0.8 / max(1, len(names)))
+    width = min(64.0, slot * 0.8 / max(1, len(names)))
     for i, (label, row) in enumerate(groups):
         centre = _LEFT + slot * (i + 0.5)
-        body.append(_text(centre, _HEIGHT - _BOTTOM + 18, _cut(label, int(slot / 7) + 1), "middle"))
+        body.append(_text(centre, bottom + 18, _cut(label, int(slot / 7) + 1), "middle"))
         for j, value in enumerate(row):
             if value is None or not math.isfinite(value):
                 continue
             x = centre + (j - len(row) / 2) * width
-            top, bottom = sorted((y_scale(value), y_scale(0.0)))
+            top, foot = sorted((y_scale(value), y_scale(0.0)))
             hover = f"{label}, {names[j]}: {number(value)}" if len(names) > 1 else f"{label}: {number(value)}"
             rect = Markup('<rect style="fill:var(--series-{})" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>')
-            body.append(rect.format(j % NUM_COLOURS + 1, x + 1, top, max(1.0, width - 2), max(0.5, bottom - top), hover))
+            body.append(rect.format(j % NUM_COLOURS + 1, x + 1, top, max(1.0, width - 2), max(0.5, foot - top), hover))
             if width >= 26:
                 body.append(_text(x + width / 2, top - 4, f"{value:.3g}", "middle"))
     description = "; ".join(f"{label}: " + ", ".join("none" if v is None else number(v) for v in row) for label, row in groups)
@@ -299,5 +301,6 @@ def _legend(entries: Sequence[tuple[str, int]]) -> Markup:
 
 
 def _frame(title: str, description: str, body: Markup, width: float = _WIDTH, height: float = _HEIGHT) -> Markup:
-    head = Markup('<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>')
-    return head.format(width, height, title, escape(title), description) + body + Markup("</svg>")
+    # Charts fill their card, but a matrix of three classes must not grow to letters of an inch.
+    head = Markup('<svg class="chart" style="max-width:{:.0f}px" viewBox="0 0 {:.0f} {:.0f}" role="img"><title>{}</title><desc>{}</desc>')
+    return head.format(max(1.4 * width, 300), width, height, title, description) + body + Markup("</svg>")

@@ -1,0 +1,154 @@
+"""One self-contained HTML page for one or several runs: no network, no library, readable without its little script."""
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from saccade.report import sections
+from saccade.report.plots import number
+from saccade.report.run_data import DataResult, GalleryPicture, Run, load_run
+from saccade.report.sections import Chart, Table
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MOST_PICTURES = 6  # of the best and of the worst, per run and data set
+
+
+@dataclass(frozen=True)
+class _Picture:
+    source: str  # a data URI
+    caption: str
+    quality: str
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    run: str
+    quality_name: str
+    worst: list[_Picture]
+    best: list[_Picture]
+
+
+@dataclass(frozen=True)
+class _DataSection:
+    name: str
+    class_tables: list[tuple[str, Table]]
+    curves: list[Chart]
+    confusions: list[tuple[Chart | None, Table]]
+    galleries: list[_Gallery]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class _RunFacts:
+    name: str
+    colour: int
+    facts: list[tuple[str, str]]
+    notes: list[str]
+    recipe: Table
+    environment: Table
+    events: Table | None
+
+
+def write_page(run_folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Read the run folders and write the report to the file `out` (its folder is made). Returns the path. Errors as of `load_run`."""
+    from saccade.engine.files import atomic_write
+
+    page = render_page([load_run(folder) for folder in run_folders])
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, page.encode())
+    return path
+
+
+def render_page(runs: Sequence[Run]) -> str:
+    """The page as text. Runs of equal names are told apart by their folders."""
+    runs = _with_distinct_names(runs)
+    names = sections.figure_names(runs)
+    headline = sections.headline_names(names)
+    first, more = sections.training_charts(runs)
+    evaluation, more_evaluation = sections.evaluation_charts(runs, headline)
+    others = [name for name in names if name not in headline]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html").render(
+        title=" / ".join(run.name for run in runs),
+        runs=[_facts(run, i) for i, run in enumerate(runs)],
+        headline=sections.figures_table(runs, headline) if headline else None,
+        other_figures=sections.figures_table(runs, others) if others else None,
+        domain_chart=sections.domain_chart(runs, headline[0]) if headline else None,
+        training=evaluation + first, more_training=more_evaluation + more,
+        data=[_data_section(runs, name) for name in sections.data_names(runs)],
+        differences=sections.difference_table([run.recipe for run in runs], [run.name for run in runs]) if len(runs) > 1 else None,
+    )
+
+
+def _with_distinct_names(runs: Sequence[Run]) -> list[Run]:
+    from dataclasses import replace
+
+    names = [run.name for run in runs]
+    return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
+
+
+def _data_section(runs: Sequence[Run], name: str) -> _DataSection:
+    tables, curves = sections.class_tables(runs, name), sections.precision_recall_charts(runs, name)
+    confusions = sections.confusion_charts(runs, name)
+    galleries = [_gallery(run.name, run.results[name]) for run in runs if name in run.results]
+    galleries = [gallery for gallery in galleries if gallery.best or gallery.worst]
+    missing = [] if tables else ["no per-class table"]
+    missing += [] if curves or confusions else ["no precision-recall curve or confusion matrix"]
+    missing += [] if galleries else ["no pictures"]
+    return _DataSection(name, tables, curves, confusions, galleries, missing)
+
+
+def _gallery(run: str, result: DataResult) -> _Gallery:
+    shown = {picture.path for picture in result.worst[:_MOST_PICTURES]}
+    best = [p for p in result.best if p.path not in shown]  # a small data set may have one image among both
+    return _Gallery(run, result.quality_name, *([_embedded(p) for p in part[:_MOST_PICTURES]] for part in (result.worst, best)))
+
+
+def _embedded(picture: GalleryPicture) -> _Picture:
+    kind = "png" if picture.path.suffix.lower() == ".png" else "jpeg"
+    data = base64.b64encode(picture.path.read_bytes()).decode()
+    return _Picture(f"data:image/{kind};base64,{data}", picture.caption, number(picture.quality))
+
+
+def _facts(run: Run, index: int) -> _RunFacts:
+    model = run.recipe.get("model") or {}
+    facts: list[tuple[str, str]] = [("folder", str(run.path))]
+    if isinstance(model, dict) and "type" in model:
+        facts.append(("model", str(model["type"])))
+    planned = run.planned_steps
+    if run.last_step or planned:
+        facts.append(("steps", f"{run.last_step}" + (f" of {planned}" if planned is not None else "")))
+    if run.seconds:
+        facts.append(("time", _duration(run.seconds)))
+    facts += [(f"{name} checkpoint", folder) for name, folder in run.checkpoints.items()]
+    notes = list(run.notes)
+    if planned is not None and run.last_step < planned:
+        notes.insert(0, f"this run has come to step {run.last_step} of {planned}: it is still going or was stopped")
+    return _RunFacts(run.name, index, facts, notes, sections.recipe_table(run), _two_columns(run.environment), _events(run))
+
+
+def _two_columns(values: Any) -> Table:
+    return Table(["", ""], [[path, str(value)] for path, value in sections.flatten(values) if path], label_columns=2)
+
+
+def _events(run: Run) -> Table | None:
+    """Warnings, skipped images and whatever else the run recorded that is neither a training step nor an evaluation."""
+    rows = []
+    for event in run.events:
+        words = "; ".join(f"{key}: {value}" for key, value in event.items() if key not in ("kind", "step", "time", "epoch"))
+        rows.append([str(event.get("step", sections.MISSING)), str(event.get("kind", sections.MISSING)), words])
+    return Table(["step", "kind", "what"], rows, label_columns=3) if rows else None
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
