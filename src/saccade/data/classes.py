@@ -16,8 +16,8 @@ VOC = (
 
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "fire hydrant", "stop sign",
-    "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag",
-    "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella",
+    "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
     "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot",
     "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote",
     "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier",
@@ -63,7 +63,8 @@ def named_classes(name: str) -> tuple[str, ...]:
 
 
 def read_class_names(file: str | Path) -> tuple[str, ...]:
-    """Class names from a text file, one a line. Where every line starts with a WordNet id ("n01440764 tench") that id is left out, unless it is all."""
+    """Class names from a text file, one a line. Where every line starts with a WordNet id ("n01440764 tench") that id is left out, unless it is
+    all."""
     path = Path(file)
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,9 +1,9 @@
 """From an image file to pixels: one function for photos, one for label maps, one for the size alone.
 
 Photos come back as uint8 RGB in upright orientation whatever the file holds: grey, palette, alpha, CMYK, 16 bits, EXIF-rotated; JPEG, PNG, BMP, TIFF,
-WebP, GIF (first frame) and whatever else Pillow reads. JPEG goes through torchvision.io, which is the faster one. PNG does not: torchvision 0.29's PNG decoder
-ends the process with a segmentation fault on corrupt data (found by flipping bytes), and a data loader's worker must survive a broken file.
-Every failure is a `DataError` that names the file. Alpha is dropped; float pixels are refused, for they have no agreed range.
+WebP, GIF (first frame) and whatever else Pillow reads. JPEG goes through torchvision.io, which is the faster one. PNG does not: torchvision 0.29's
+PNG decoder ends the process with a segmentation fault on corrupt data (found by flipping bytes), and a data loader's worker must survive a broken
+file. Every failure is a `DataError` that names the file. Alpha is dropped; float pixels are refused, for they have no agreed range.
 """
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def read_label_map(path: str | Path) -> Tensor:
     try:
         with _open(path) as picture:
             if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
-                raise DataError(f"{path} has pixels of mode {picture.mode}, but a label map needs one number a pixel (palette or grey, 8 or 16 bits); "
-                                "convert the colours to class indices first")
+                raise DataError(f"{path} has pixels of mode {picture.mode}; a label map needs one number a pixel (palette or grey, 8 or 16 bits), "
+                                "so convert the colours to class indices first")
             stretch = _grey_stretch(path) if picture.format == "PNG" and picture.mode == "L" else 1
             values = np.array(picture)
     except _BROKEN as error:

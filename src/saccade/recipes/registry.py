@@ -14,6 +14,18 @@ TABLE: dict[str, dict[str, str]] = {
     "losses": {
     },
     "datasets": {
+        "Cifar": "saccade.data.formats.packed_images:Cifar",
+        "ClassBalanced": "saccade.data.combination:ClassBalanced",
+        "Coco": "saccade.data.formats.coco:Coco",
+        "Concat": "saccade.data.combination:Concat",
+        "ImageFolder": "saccade.data.formats.folders:ImageFolder",
+        "ImageList": "saccade.data.formats.folders:ImageList",
+        "Mnist": "saccade.data.formats.packed_images:Mnist",
+        "Repeat": "saccade.data.combination:Repeat",
+        "Subset": "saccade.data.combination:Subset",
+        "Voc": "saccade.data.formats.voc:Voc",
+        "VocClassification": "saccade.data.formats.voc:VocClassification",
+        "Yolo": "saccade.data.formats.yolo:Yolo",
     },
     "transforms": {
     },
