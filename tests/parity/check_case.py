@@ -81,7 +81,8 @@ def compare(name: str, got: np.ndarray | None, golden: np.ndarray, case: dict[st
         allowed = absolute + relative * np.abs(golden.astype(np.float64))
     difference = np.where((value == golden) | (np.isnan(value) & np.isnan(golden)), 0.0, difference)
     difference = np.where(np.isnan(difference), np.inf, difference)
-    ratio = float((difference / allowed).max(initial=0.0)) if golden.size else 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.where(difference == 0, 0.0, difference / allowed).max(initial=0.0))
     return Comparison(name, ratio <= 1, float(difference.max(initial=0.0)), ratio)
 
 
