@@ -38,14 +38,14 @@ class Medium:
 def find_media(inputs: Sequence[str | Path], leave_out: Path | None = None) -> list[Medium]:
     """All images and videos that `inputs` name: files, folders (searched through all levels, in the order of names), patterns such as `a/**/*.jpg`.
 
-    Each file comes once. A file that is named itself is taken whatever its suffix; in folders and patterns only known suffixes are. Files in the
-    folder `leave_out` (where results are written) are no inputs. Raises InputError for an input that does not exist or holds nothing to look at.
+    Each file comes once. A file that is named itself is taken whatever its suffix; in folders and patterns only known suffixes are. Where the folder
+    `leave_out` (of results) lies inside a given one, its files are no inputs. Raises InputError for an input that does not exist or holds none.
     """
     found: dict[Path, Medium] = {}
     hidden = None if leave_out is None else leave_out.resolve()
     for given in inputs:
         media = _media_of(str(given))
-        if hidden is not None:
+        if hidden is not None and Path(given).resolve() in hidden.parents:
             media = [m for m in media if hidden not in m.path.resolve().parents]
         if not media:
             known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
