@@ -23,6 +23,8 @@ TABLE: dict[str, dict[str, str]] = {
         "Mnist": "saccade.data.formats.packed_images:Mnist",
         "Repeat": "saccade.data.combination:Repeat",
         "Subset": "saccade.data.combination:Subset",
+        "Town": "saccade.data.town.dataset:Town",
+        "TownClassification": "saccade.data.town.classification:TownClassification",
         "Voc": "saccade.data.formats.voc:Voc",
         "VocClassification": "saccade.data.formats.voc:VocClassification",
         "Yolo": "saccade.data.formats.yolo:Yolo",

@@ -19,7 +19,7 @@ from saccade.data.town.rendering import frame_with, scene_of
 from saccade.data.town.scene import Layer
 from saccade.data.town.shapes import Figure
 from saccade.data.town.vehicles import random_vehicle, rider_pose, vehicle
-from saccade.data.town.vocabulary import ACTIONS, BICYCLE, CLASSES, DOG, NO_ACTION, PERSON, RIDE, RUN, SIT, TURN, WALK, DomainName, Split
+from saccade.data.town.vocabulary import ACTIONS, BICYCLE, CLASSES, DOG, NO_ACTION, PERSON, RIDE, RUN, SIT, TURN, WALK
 from saccade.structures import Annotations, Sample, make_sample
 from saccade.structures.ranges import PositiveInt
 
@@ -34,8 +34,8 @@ class TownClassification:
     def __init__(
         self,
         *,
-        split: Split = "train",
-        domain: DomainName = "day",
+        split: Literal["train", "val", "test"] = "train",
+        domain: Literal["day", "night", "fog", "rain", "sketch", "camera"] = "day",
         size: PositiveInt | tuple[PositiveInt, PositiveInt] = 64,
         num_images: PositiveInt = 1000,
         seed: int = 0,

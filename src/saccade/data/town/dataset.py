@@ -5,7 +5,7 @@ Random access: a frame is a pure function of (seed, split, video, frame), and of
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from saccade.data.contract import Video
 from saccade.data.town.annotation import annotate, objects_of
 from saccade.data.town.rendering import Frame, frame_of, scene_of
-from saccade.data.town.vocabulary import ACTIONS, CLASSES, DOMAINS, SEMANTIC_CLASSES, SPLITS, STUFF, DomainName, Split
+from saccade.data.town.vocabulary import ACTIONS, CLASSES, DOMAINS, SEMANTIC_CLASSES, SPLITS, STUFF
 from saccade.errors import InputError
 from saccade.structures import Annotations, Sample, make_sample
 from saccade.structures.ranges import PositiveFloat, PositiveInt, Probability
@@ -53,8 +53,8 @@ class Town:
     def __init__(
         self,
         *,
-        split: Split = "train",
-        domain: DomainName = "day",
+        split: Literal["train", "val", "test"] = "train",
+        domain: Literal["day", "night", "fog", "rain", "sketch", "camera"] = "day",
         size: PositiveInt | tuple[PositiveInt, PositiveInt] = 128,
         num_videos: PositiveInt = 50,
         frames_per_video: PositiveInt = 20,

@@ -114,7 +114,7 @@ def performer(rng: random.Random) -> Programme:
     """Somebody who stays and waves, jumps, spins or stands."""
     writer = _Writer(0.0)
     yaw = FRONT + rng.uniform(-0.4, 0.4)
-    for action in rng.sample((WAVE, JUMP, TURN, STAND, WAVE, JUMP, TURN), 5):
+    for action in rng.sample((WAVE, JUMP, TURN, STAND, WAVE, JUMP, STAND), 5):
         if action == TURN:
             writer.add(TURN, rng.uniform(1.6, 2.4), yaw, yaw + 2 * math.pi)
         else:

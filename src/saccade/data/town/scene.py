@@ -152,7 +152,7 @@ class Scene:
         for y, direction in ((street.far_kerb + 0.36 * road, -1), (street.far_kerb + 0.8 * road, 1)):
             scale = street.scale(y)
             lanes.append(Lane(
-                y, direction, rng.uniform(1.3, 2.4) * scale, rng.uniform(1.3, 1.9) / max(0.7, min(1.2, density)), rng.uniform(0, 20),
+                y, direction, rng.uniform(1.3, 2.4) * scale, rng.uniform(1.2, 1.75) / max(0.7, min(1.2, density)), rng.uniform(0, 20),
                 rng.uniform(0.1, 0.8), self.width,
             ))  # fmt: skip
         y = street.near_kerb - 0.006
@@ -164,8 +164,8 @@ class Scene:
         """What drives in a slot of a lane (None: nothing), who rides it, and how far it lags behind its slot, in units."""
         if (lane, slot) not in self._vehicles:
             rng = random.Random(f"{self.key}/{lane}/{slot}")
-            label = BICYCLE if lane == 2 else rng.choices((CAR, BUS, TRUCK), (5, 3, 3))[0]
-            present = rng.random() < 0.72
+            label = BICYCLE if lane == 2 else rng.choices((CAR, BUS, TRUCK), (5, 2.6, 3))[0]
+            present = rng.random() < 0.8
             made = random_vehicle(rng, label), random_appearance(rng), rng.uniform(0.0, 0.25)
             self._vehicles[lane, slot] = made if present else None
         return self._vehicles[lane, slot]

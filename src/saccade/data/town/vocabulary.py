@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-Split = Literal["train", "val", "test"]
 DomainName = Literal["day", "night", "fog", "rain", "sketch", "camera"]
 
 CLASSES = ("person", "car", "bus", "truck", "bicycle", "dog")
@@ -14,7 +13,7 @@ STUFF = ("road", "sidewalk", "building", "vegetation", "sky", "furniture")
 SEMANTIC_CLASSES = CLASSES + STUFF
 ACTIONS = ("stand", "walk", "run", "wave", "jump", "sit", "turn", "ride")
 DOMAINS: tuple[DomainName, ...] = ("day", "night", "fog", "rain", "sketch", "camera")
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 NO_ACTION = -1  # what `actions` says of an object that is no person
 
