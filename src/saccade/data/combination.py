@@ -15,6 +15,7 @@ import torch
 from saccade.data.contract import Dataset, Problem, Video
 from saccade.errors import DataError, InputError
 from saccade.structures import Annotations, Sample
+from saccade.structures.ranges import NonNegativeInt, PositiveInt, Probability
 
 
 class Selection:
@@ -57,8 +58,8 @@ class Subset(Selection):
     """A part of `dataset`: `indices`, or the first `count` items, or a `fraction` of them drawn without replacement by `seed` (order kept)."""
 
     def __init__(
-        self, *, dataset: Dataset, indices: Sequence[int] | None = None, count: int | None = None, fraction: float | None = None, seed: int = 0,
-        name: str | None = None,
+        self, *, dataset: Dataset, indices: Sequence[int] | None = None, count: NonNegativeInt | None = None,
+        fraction: Probability | None = None, seed: int = 0, name: str | None = None,
     ) -> None:
         if sum(value is not None for value in (indices, count, fraction)) != 1:
             raise InputError("a Subset takes exactly one of `indices`, `count` and `fraction`")
@@ -78,7 +79,7 @@ class Subset(Selection):
 class Repeat(Selection):
     """`dataset` `times` times over, so that short epochs grow longer."""
 
-    def __init__(self, *, dataset: Dataset, times: int, name: str | None = None) -> None:
+    def __init__(self, *, dataset: Dataset, times: PositiveInt, name: str | None = None) -> None:
         if times < 1:
             raise InputError(f"`times` of Repeat must be at least 1; it is {times}")
         super().__init__(dataset=dataset, indices=list(range(len(dataset))) * times, name=name)
@@ -91,7 +92,7 @@ class ClassBalanced(Selection):
     its copies one after another.
     """
 
-    def __init__(self, *, dataset: Dataset, threshold: float, name: str | None = None) -> None:
+    def __init__(self, *, dataset: Dataset, threshold: Probability, name: str | None = None) -> None:
         if not 0 < threshold <= 1:
             raise InputError(f"the `threshold` of ClassBalanced is a fraction of the images, above 0 and at most 1; it is {threshold}")
         present = [present_classes(dataset.annotations(i)) for i in range(len(dataset))]

@@ -55,6 +55,12 @@ def test_coco_gives_back_everything(tmp_path: Path, whole: bool) -> None:
             assert same(getattr(given, field), getattr(read, field)), field
 
 
+def test_each_split_of_coco_stands_in_a_file_of_its_own(tmp_path: Path) -> None:
+    write_coco({"train": samples()[3:], "val": samples()[:3], "none": []}, tmp_path / "out", classes=CLASSES)
+    lengths = {split: len(Coco(root=tmp_path / "out", split=split)) for split in ("train", "val", "none")}
+    assert lengths == {"train": 2, "val": 3, "none": 0}
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_voc_gives_back_all_but_crowd(tmp_path: Path, whole: bool) -> None:
     written = write_voc({"train": samples(whole=whole)[:3], "val": samples(whole=whole)[3:]}, tmp_path / "out", classes=CLASSES)

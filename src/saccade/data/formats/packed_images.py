@@ -11,6 +11,7 @@ import io
 import pickle
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ class _PackedImages(ABC):
 
     def __init__(self, name: str, root: Path, split: str, classes: tuple[str, ...]) -> None:
         self.name, self.root, self.split, self.classes = name, root, split, classes
-        self.videos: tuple[Video, ...] = ()
+        self.videos: Sequence[Video] = ()
         self.problems: list[Problem] = []
         self._pixels, self._labels = self._read()
         if len(self._labels) and int(self._labels.max()) >= len(classes):

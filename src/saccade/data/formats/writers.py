@@ -67,6 +67,7 @@ def _write_coco_objects(
     """Streams annotations through `write`; returns the image entries, which come after them in the file."""
     images: list[str] = []
     used: set[int] = set()
+    before = written.objects
     for sample in samples:
         wanted = sample.meta.id
         image_id = wanted if isinstance(wanted, int) and wanted not in used else next(i for i in count(len(used) + 1) if i not in used)
@@ -74,7 +75,7 @@ def _write_coco_objects(
         height, width = sample.size
         images.append(json.dumps({"id": image_id, "file_name": picture_writer.write(sample), "height": height, "width": width}))
         for entry in _coco_entries(sample, category_ids):
-            write((",\n" if written.objects else "\n") + json.dumps({"id": written.objects + 1, "image_id": image_id, **entry}))
+            write((",\n" if written.objects > before else "\n") + json.dumps({"id": written.objects + 1, "image_id": image_id, **entry}))
             written.objects += 1
         written.images += 1
     return images

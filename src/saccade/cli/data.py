@@ -1,0 +1,222 @@
+"""`saccade data show|convert|make`: look at a data set, write it in another format, or render the town to disk."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from saccade.data.contract import Dataset, Problem
+    from saccade.data.inspection import Inspection
+    from saccade.structures import Sample
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+make_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(make_app, name="make", help="Render a synthetic data set to disk.")
+
+_SHOWN_PROBLEMS, _SHOWN_CLASSES = 20, 30
+Target = Literal["coco", "voc", "yolo", "imagefolder"]
+Format = Annotated[str | None, typer.Option(help="coco, voc, yolo, imagefolder, imagelist, cifar or mnist; found by itself without.")]
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A data set's folder, or its annotation file.")],
+    format: Format = None,  # noqa: A002  (the word on the command line)
+    split: Annotated[str | None, typer.Option(help="The split to look at, by default all or the first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a picture with samples and their annotations here (.png or .jpg).")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Samples on that picture.")] = 12,
+    seed: Annotated[int, typer.Option(help="Which samples these are.")] = 0,
+    verify_images: Annotated[bool, typer.Option("--verify-images", help="Decode every image and compare all files with each other.")] = False,
+    all_problems: Annotated[bool, typer.Option("--all-problems", help="List every problem, one a line.")] = False,
+) -> None:
+    """Counts, class histogram, sizes and problems of a data set, found in one pass."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from saccade.data.inspection import inspect
+    from saccade.data.recognition import candidates
+
+    console = Console()
+    dataset = _open(path, format, split)
+    others = [f"{name} {_brief(known)}".strip() for name, known in candidates(path)]
+
+    def progress(numbers: Iterable[int]) -> Iterable[int]:
+        return track(numbers, "looking", console=console, transient=True, total=len(dataset), disable=not console.is_terminal)
+
+    found = inspect(dataset, verify_images=verify_images, progress=progress)
+    _print_facts(console, found)
+    if len(others) > 1:
+        console.print(f"readings of this folder (choose with --format, --split): {'; '.join(others)}", style="dim", markup=False, highlight=False)
+    _print_problems(console, found.problems, all_problems)
+    if out is not None:
+        _save_sheet(dataset, out, count, seed)
+        console.print(f"wrote {out}", markup=False, highlight=False)
+
+
+@app.command()
+def convert(
+    path: Annotated[Path, typer.Argument(help="A data set's folder, or its annotation file.")],
+    to: Annotated[Target, typer.Option(help="The format to write.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist yet or be empty.")],
+    format: Format = None,  # noqa: A002  (the word on the command line)
+    pictures: Annotated[Literal["copy", "png", "jpeg"], typer.Option(help="Copy the picture files, or encode them anew.")] = "copy",
+) -> None:
+    """Write a data set, all its splits, in another format. Detection data becomes an image folder of its objects."""
+    from rich.console import Console
+
+    from saccade.data.recognition import open_splits, recognise
+
+    name = format or recognise(path)[0]
+    splits = open_splits(path, name, **({"masks": True} if name == "coco" else {}))
+    _write(Console(), splits, to, out, pictures)
+
+
+@make_app.command()
+def town(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist yet or be empty.")],
+    format: Annotated[Target, typer.Option(help="The format to write.")] = "coco",  # noqa: A002  (the word on the command line)
+    domain: Annotated[Literal["day", "night", "fog", "rain", "sketch", "camera"], typer.Option(help="How the pictures look.")] = "day",
+    frames: Annotated[int, typer.Option(min=1, help="Pictures in each split.")] = 100,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Another seed is another town.")] = 0,
+    split: Annotated[list[str] | None, typer.Option(help="train, val or test, repeatable; train and val by default.")] = None,
+) -> None:
+    """Render still pictures of the town: detection data with masks (coco), boxes (voc, yolo), or one object a picture (imagefolder)."""
+    from rich.console import Console
+
+    from saccade.data.town.classification import TownClassification
+    from saccade.data.town.dataset import Town
+
+    splits: dict[str, Any] = {}
+    for name in split or ["train", "val"]:
+        shared: dict[str, Any] = {"split": name, "domain": domain, "size": size, "seed": seed}
+        if format == "imagefolder":
+            splits[name] = TownClassification(num_images=frames, **shared)
+        else:
+            splits[name] = Town(num_videos=frames, frames_per_video=1, masks=format == "coco", segmentation=False, panoptic=False, **shared)
+    _write(Console(), splits, format, out, "png")
+
+
+def _open(path: Path, format: str | None, split: str | None) -> Dataset:  # noqa: A002
+    """The data set, with masks where it is COCO's, so that they are checked and drawn."""
+    from saccade.data.recognition import open_dataset, recognise
+
+    settings: dict[str, Any] = {} if split is None else {"split": split}
+    if (format or recognise(path)[0]) == "coco":
+        settings["masks"] = True
+    return open_dataset(path, format, **settings)
+
+
+def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pictures: str) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from saccade.data.formats.writers import WRITERS, object_crops
+
+    classes = next(iter(splits.values())).classes
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        sources: dict[str, Iterable[Sample]] = {}
+        for name, dataset in splits.items():
+            samples = _samples(dataset, progress.track(range(len(dataset)), description=name))
+            crops = to == "imagefolder" and len(dataset) > 0 and dataset.annotations(0).boxes is not None
+            sources[name] = object_crops(samples) if crops else samples
+        written = WRITERS[to](sources, out, classes=classes, pictures=pictures)
+    left_out = f"; {written.left_out} objects have no place in this format and were left out" if written.left_out else ""
+    objects = f" with {written.objects} objects" if to != "imagefolder" else ""
+    console.print(f"wrote {written.images} pictures{objects} ({', '.join(splits)}) to {out}{left_out}", markup=False, highlight=False)
+
+
+def _samples(dataset: Dataset, indices: Iterable[int]) -> Iterator[Sample]:
+    return (dataset[index] for index in indices)
+
+
+def _save_sheet(dataset: Dataset, out: Path, count: int, seed: int) -> None:
+    from saccade.errors import InputError, StorageError
+    from saccade.report.contact_sheet import contact_sheet
+
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"the picture {out} needs a name that ends in .png or .jpg")
+    sheet = contact_sheet(dataset, count=count, seed=seed)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out)
+    except OSError as error:
+        raise StorageError(f"{out} can't be written: {error}") from error
+
+
+def _print_facts(console: Console, found: Inspection) -> None:
+    table = _table(found.name)
+    for key, value in found.description.items():
+        if key not in ("name", "images", "parts") and not isinstance(value, dict | list):
+            table.add_row(key, str(value))
+    table.add_row("images", f"{found.num_images}, sizes {_sizes(found.image_sizes)}")
+    if found.objects_per_image:
+        empty = found.objects_per_image.get(0, 0)
+        extra = [f"{found.num_crowd} crowd regions"] * bool(found.num_crowd) + [f"{found.num_difficult} difficult"] * bool(found.num_difficult)
+        table.add_row("objects", ", ".join([str(found.num_objects), *extra]))
+        table.add_row("an image", f"{min(found.objects_per_image)} to {max(found.objects_per_image)} objects, {empty} images without any")
+        table.add_row("areas", ", ".join(f"{found.object_sizes[kind]} {kind}" for kind in ("small", "medium", "large")))
+    console.print(table)
+    _print_classes(console, found)
+
+
+def _print_classes(console: Console, found: Inspection) -> None:
+    shown = found.class_counts.most_common(_SHOWN_CLASSES)
+    if not shown:
+        return
+    table = _table("objects of each class" if found.objects_per_image else "images of each class")
+    table.add_column(justify="right")
+    table.add_column()
+    most, total = shown[0][1], sum(found.class_counts.values())
+    for label, number in shown:
+        table.add_row(f"{label}  {found.classes[label]}", str(number), f"{number / total:.1%}", "█" * max(1, round(30 * number / most)))
+    if len(found.class_counts) > len(shown):
+        table.add_row(f"... {len(found.class_counts) - len(shown)} more classes", "", "", "")
+    console.print(table)
+
+
+def _print_problems(console: Console, problems: list[Problem], everything: bool) -> None:
+    if not problems:
+        console.print("no problems found")
+        return
+    counts = Counter(problem.consequence for problem in problems)
+    console.print(f"[bold]{len(problems)} problems[/bold] ({', '.join(f'{number} {what}' for what, number in counts.items())})")
+    shown = problems if everything else problems[:_SHOWN_PROBLEMS]
+    for problem in shown:
+        known = problem.file.endswith(problem.where) or problem.where == Path(problem.file).stem
+        where = "" if known else f": {problem.where}"
+        console.print(f"  {problem.file}{where}: {problem.what} [{problem.consequence}]", markup=False, highlight=False, soft_wrap=True)
+    if len(shown) < len(problems):
+        console.print(f"  ... {len(problems) - len(shown)} more; --all-problems lists them")
+
+
+def _table(title: str) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _sizes(sizes: Counter[tuple[int, int]]) -> str:
+    """Width x height: the one, or the range and the most frequent."""
+    if not sizes:
+        return "unknown"
+    (height, width), _ = sizes.most_common(1)[0]
+    if len(sizes) == 1:
+        return f"{width} x {height}"
+    heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
+    return f"{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)}, most often {width} x {height}"
+
+
+def _brief(known: dict[str, Any]) -> str:
+    return " ".join(str(known[key]) for key in ("year", "split", "annotations", "list_file", "variant") if key in known)
