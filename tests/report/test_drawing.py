@@ -109,6 +109,16 @@ def test_truth_and_prediction_stand_side_by_side() -> None:
     assert side_by_side([GREY, GREY], gap=4).shape == (480, 1284, 3)
 
 
+def test_beside_boxes_the_truth_has_no_masks_and_no_maps() -> None:
+    known = Annotations(boxes=torch.tensor([[200.0, 150, 400, 350]]), labels=torch.tensor([1]), track_ids=torch.tensor([7]))
+    more = Annotations(
+        boxes=known.boxes, labels=known.labels, masks=torch.ones(1, 480, 640, dtype=torch.bool),
+        segmentation=torch.zeros(480, 640, dtype=torch.uint8),
+        panoptic=Panoptic(torch.ones(480, 640, dtype=torch.int64), (Segment(1, 0, False),)), track_ids=torch.tensor([7]),
+    )
+    assert (truth_beside_prediction(GREY, known, one_box(), ("a", "b")) == truth_beside_prediction(GREY, more, one_box(), ("a", "b"))).all()
+
+
 def test_soft_and_multiple_labels_name_their_classes() -> None:
     assert true_labels(3) == [3]
     assert true_labels(torch.tensor([0.0, 1.0, 1.0])) == [1, 2]

@@ -222,6 +222,21 @@ def _things(ids: Tensor, things: list[Segment]) -> Detections:
     return Detections(torch.tensor(boxes, dtype=torch.float32), scores, labels, masks)
 
 
+def _comparable(truth: Annotations, prediction: Prediction) -> Annotations:
+    match prediction:
+        case Detections(masks=masks, track_ids=track_ids):
+            return Annotations(
+                boxes=truth.boxes, labels=truth.labels, crowd=truth.crowd, difficult=truth.difficult,
+                masks=None if masks is None else truth.masks, track_ids=None if track_ids is None else truth.track_ids,
+            )
+        case Classification():
+            return Annotations(label=truth.label)
+        case SegmentationMap():
+            return Annotations(segmentation=truth.segmentation)
+        case _:
+            return truth
+
+
 def _plain(value: Tensor | None) -> Tensor | None:
     return None if value is None else value.as_subclass(Tensor)
 
@@ -260,7 +275,11 @@ def side_by_side(pictures: Sequence[Picture], gap: int = 6) -> Picture:
 def truth_beside_prediction(
     picture: Picture, truth: Annotations | None, prediction: Prediction, classes: Sequence[str], min_score: float = 0.3
 ) -> Picture:
-    """Two pictures in one: what is annotated on the left, what was predicted on the right; `min_score` as in `draw`."""
-    left = with_title(draw(truth, picture, classes), "truth" if truth is not None else "no annotations")
+    """Two pictures in one: what is annotated on the left, what was predicted on the right; `min_score` as in `draw`.
+
+    Of the truth only what the prediction speaks of is drawn: no masks beside boxes, no tracks beside single images.
+    """
+    known = None if truth is None else _comparable(truth, prediction)
+    left = with_title(draw(known, picture, classes), "truth" if truth is not None else "no annotations")
     right = with_title(draw(prediction, picture, classes, min_score), "prediction")
     return side_by_side([left, right])
