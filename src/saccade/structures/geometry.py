@@ -7,7 +7,8 @@ Elastic deformation is no homography; after it the way back is only approximate,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Geometry(tv_tensors.TVTensor):
     exact: bool
 
     @classmethod
-    def wrap(cls, matrix: Tensor, canvas_size: tuple[int, int], exact: bool = True) -> Geometry:
+    def from_matrix(cls, matrix: Tensor, canvas_size: tuple[int, int], exact: bool = True) -> Geometry:
         """`matrix` (3, 3) as a `Geometry` for an image of `canvas_size` (height, width)."""
         geometry = torch.as_tensor(matrix, dtype=torch.float64).as_subclass(cls)
         geometry.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
@@ -34,13 +35,28 @@ class Geometry(tv_tensors.TVTensor):
         return geometry
 
     @classmethod
+    def wrap(cls, tensor: Tensor, like: Geometry, **kwargs: Any) -> Geometry:  # type: ignore[override]
+        """torchvision's hook behind `tv_tensors.wrap(tensor, like=geometry)`: `tensor` with the canvas size and exactness of `like`."""
+        return cls.from_matrix(tensor, kwargs.get("canvas_size", like.canvas_size), kwargs.get("exact", like.exact))
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Tensor], types: tuple[type[Tensor], ...], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """Copies (`clone`, `to`, `detach`, so `deepcopy`) stay a `Geometry` with its canvas size and exactness; anything else is a tensor."""
+        output = super().__torch_function__(func, types, args, kwargs)
+        if isinstance(output, Geometry) and isinstance(args[0], Geometry):
+            output.canvas_size, output.exact = args[0].canvas_size, args[0].exact
+        return output
+
+    @classmethod
     def identity(cls, canvas_size: tuple[int, int]) -> Geometry:
         """The geometry of an untouched image of `canvas_size` (height, width)."""
-        return cls.wrap(torch.eye(3, dtype=torch.float64), canvas_size)
+        return cls.from_matrix(torch.eye(3, dtype=torch.float64), canvas_size)
 
     def after(self, step: Tensor, canvas_size: tuple[int, int], exact: bool = True) -> Geometry:
         """The geometry once a further transform has been applied whose inverse (new pixels to present pixels) is `step` (3, 3)."""
-        return Geometry.wrap(self.as_subclass(Tensor) @ step, canvas_size, exact and self.exact)
+        return Geometry.from_matrix(self.as_subclass(Tensor) @ step, canvas_size, exact and self.exact)
 
     def points_to_original(self, points: Tensor) -> Tensor:
         """Points (..., 2) as (x, y) of the image at hand, in pixels of the original image; the dtype and device of `points` are kept."""
@@ -51,7 +67,7 @@ class Geometry(tv_tensors.TVTensor):
 
     def points_from_original(self, points: Tensor) -> Tensor:
         """Inverse of `points_to_original`."""
-        inverse = Geometry.wrap(torch.linalg.inv(self.as_subclass(Tensor)), self.canvas_size)
+        inverse = Geometry.from_matrix(torch.linalg.inv(self.as_subclass(Tensor)), self.canvas_size)
         return inverse.points_to_original(points)
 
     def boxes_to_original(self, boxes: Tensor) -> Tensor:
