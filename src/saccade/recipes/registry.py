@@ -10,6 +10,7 @@ TABLE: dict[str, dict[str, str]] = {
     "models": {
     },
     "backbones": {
+        "TimmBackbone": "saccade.layers.backbone:TimmBackbone",
     },
     "losses": {
     },
