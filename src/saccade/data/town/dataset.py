@@ -64,7 +64,7 @@ class Town:
         panoptic: bool = True,
         density: PositiveFloat = 1.0,
         frame_rate: PositiveFloat = 10.0,
-        min_visibility: Probability = 0.25,
+        min_visibility: Probability = 0.35,
     ) -> None:
         check_names(split, domain)
         self.size = picture_size(size)

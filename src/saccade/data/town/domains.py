@@ -99,7 +99,7 @@ def _add_glow(image: NDArray[np.float32], x: float, y: float, radius: tuple[floa
         window += light * (1 - window / 255)
 
 
-_POOL, _HALO = np.array([2.6, 2.1, 1.2], dtype=np.float32), np.array([150, 120, 66], dtype=np.float32)
+_POOL, _HALO = np.array([1.7, 1.4, 0.7], dtype=np.float32), np.array([150, 120, 66], dtype=np.float32)
 
 
 def _night(view: View) -> Pixels:
@@ -175,9 +175,9 @@ def _camera(view: View) -> Pixels:
 
 DOMAINS: dict[DomainName, Domain] = {
     "day": Domain(shadow=0.36),
-    "night": Domain(ambient=(0.20, 0.24, 0.40), saturation=0.8, glow=0.95, finish=_night),
-    "fog": Domain(saturation=0.8, haze=1.15, haze_colour=(206.0, 212.0, 216.0), glow=0.3, shadow=0.08, finish=_fog),
-    "rain": Domain(ambient=(0.60, 0.65, 0.72), saturation=0.6, haze=0.28, haze_colour=(122.0, 132.0, 144.0), glow=0.5, reflection=0.34, finish=_rain),
+    "night": Domain(ambient=(0.36, 0.40, 0.57), saturation=0.8, glow=0.95, finish=_night),
+    "fog": Domain(saturation=0.8, haze=0.6, haze_colour=(206.0, 212.0, 216.0), glow=0.3, shadow=0.08, finish=_fog),
+    "rain": Domain(ambient=(0.64, 0.69, 0.76), saturation=0.62, haze=0.28, haze_colour=(122.0, 132.0, 144.0), glow=0.5, reflection=0.34, finish=_rain),
     "sketch": Domain(finish=_sketch),
     "camera": Domain(shadow=0.36, finish=_camera),
 }

@@ -100,7 +100,9 @@ def passer_by(rng: random.Random, way: float, gait: int, speed: float, pauses: t
     for direction, yaw in ((1, 0.0), (-1, math.pi)):
         left = way
         while left > 0.0:
-            leg = left if left < 1.5 else min(left, rng.uniform(1.4, 4.0) * (1.8 if gait == RUN else 1.0))
+            leg = rng.uniform(1.4, 4.0) * (1.8 if gait == RUN else 1.0)
+            if left - leg < 1.0:  # no step may be so short that poses can't flow into each other
+                leg = left
             writer.add(gait, leg / speed, yaw, velocity=direction * speed)
             left -= leg
             if left > 0.0 and pauses and rng.random() < 0.65:

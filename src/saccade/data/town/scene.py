@@ -112,13 +112,15 @@ class Scene:
 
     def _place_people(self, rng: random.Random, density: float) -> list[_Walker]:
         found: list[_Walker] = []
-        for _ in range(max(1, round(rng.uniform(2.6, 5.0) * self.width**0.8 * density))):
-            y = self._pavement(rng, rng.random() < 0.55)
+        count = max(1, round(rng.uniform(2.6, 4.8) * self.width**0.8 * density))
+        for number in range(count):
+            y = self._pavement(rng, rng.random() < 0.5)
             scale = self.street.scale(y)
             kind = rng.choices(("walker", "runner", "performer", "sitter"), (4.0, 2.0, 3.2, 1.2))[0]
-            x, programme = self._programme(rng, kind, y, scale)
+            share = (number + rng.uniform(0.1, 0.9)) / count  # those who stay are spread over the street
+            x, programme = self._programme(rng, kind, scale, y, 0.06 + share * (self.width - 0.12))
             found.append(_Walker(x, y, scale, programme, random_appearance(rng), len(found) + 1))
-        for _ in range(round(rng.uniform(0.2, 1.9) * self.width**0.8 * density)):
+        for _ in range(round(rng.uniform(0.2, 1.7) * self.width**0.8 * density)):
             y = self._pavement(rng, rng.random() < 0.6)
             scale = self.street.scale(y)
             start, end = self._way(rng)
@@ -136,11 +138,10 @@ class Scene:
         first = rng.uniform(-0.25, self.width * 0.55)
         return first, min(self.width + 0.25, first + rng.uniform(0.45, 1.0) * max(1.0, self.width * 0.7))
 
-    def _programme(self, rng: random.Random, kind: str, y: float, scale: float) -> tuple[float, Programme]:
+    def _programme(self, rng: random.Random, kind: str, scale: float, y: float, x: float) -> tuple[float, Programme]:
         if kind in ("walker", "runner"):
             start, end = self._way(rng)
             return start, (walker if kind == "walker" else runner)(rng, (end - start) / scale)
-        x = rng.uniform(0.06, self.width - 0.06)
         if kind == "performer":
             return x, performer(rng)
         self._static.append(self._prop(bench(rng), x, y - 0.001, FURNITURE, False))
@@ -164,7 +165,7 @@ class Scene:
         """What drives in a slot of a lane (None: nothing), who rides it, and how far it lags behind its slot, in units."""
         if (lane, slot) not in self._vehicles:
             rng = random.Random(f"{self.key}/{lane}/{slot}")
-            label = BICYCLE if lane == 2 else rng.choices((CAR, BUS, TRUCK), (5, 2.6, 3))[0]
+            label = BICYCLE if lane == 2 else rng.choices((CAR, BUS, TRUCK), (5, 2.6, 3.4))[0]
             present = rng.random() < 0.8
             made = random_vehicle(rng, label), random_appearance(rng), rng.uniform(0.0, 0.25)
             self._vehicles[lane, slot] = made if present else None
