@@ -42,7 +42,10 @@ def show(
 
     from saccade.data.inspection import inspect
     from saccade.data.recognition import candidates
+    from saccade.errors import InputError
 
+    if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"the picture {out} needs a name that ends in .png or .jpg")
     console = Console()
     dataset = _open(path, format, split)
     others = [f"{name} {_brief(known)}".strip() for name, known in candidates(path)]
@@ -138,11 +141,9 @@ def _samples(dataset: Dataset, indices: Iterable[int]) -> Iterator[Sample]:
 
 
 def _save_sheet(dataset: Dataset, out: Path, count: int, seed: int) -> None:
-    from saccade.errors import InputError, StorageError
+    from saccade.errors import StorageError
     from saccade.report.contact_sheet import contact_sheet
 
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"the picture {out} needs a name that ends in .png or .jpg")
     sheet = contact_sheet(dataset, count=count, seed=seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -159,7 +159,7 @@ def _coco_reading(root: Path, file: Path) -> Reading:
 
 
 def _is_coco_file(file: Path) -> bool:
-    """Whether a json file is, or was meant to be, COCO's: `instances_*` by its name, a broken one by its beginning (the reader says what is wrong)."""
+    """Whether a json file is, or was meant to be, COCO's: `instances_*` by its name, a broken one by its start (the reader says what is wrong)."""
     if file.name.startswith("instances_"):
         return True
     text = file.read_text(encoding="utf-8-sig", errors="replace")

@@ -140,12 +140,20 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays, containers, numbers and text; refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The object that a pickle names: one of the three that an array of numbers needs. Raises `pickle.UnpicklingError` for others."""
+        """The object that a pickle names: one of those that an array of numbers needs. Raises `pickle.UnpicklingError` for others."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return np.ndarray.__reduce__(np.empty(0))[0]
         if module == "numpy" and name in ("ndarray", "dtype"):
             return {"ndarray": np.ndarray, "dtype": np.dtype}[name]
+        if module == "_codecs" and name == "encode":  # how Python 3 writes bytes for Python 2
+            return _encode_latin
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _encode_latin(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes bytes as {encoding}")
+    return text.encode("latin1")
 
 
 def _read_cifar_pickle(file: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
