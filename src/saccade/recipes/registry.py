@@ -8,9 +8,15 @@ from __future__ import annotations
 # kind -> name -> "module:attribute"
 TABLE: dict[str, dict[str, str]] = {
     "models": {
+        "SSD": "saccade.models.ssd:SSD",
     },
     "backbones": {
+        "SSDEfficientNetB3": "saccade.models.ssd_backbones.efficientnet:SSDEfficientNetB3",
+        "SSDMobileNetV2": "saccade.models.ssd_backbones.mobilenet_v2:SSDMobileNetV2",
+        "SSDMobileNetV3": "saccade.models.ssd_backbones.mobilenet_v3:SSDMobileNetV3",
+        "SSDVGG16": "saccade.models.ssd_backbones.vgg:SSDVGG16",
         "TimmBackbone": "saccade.layers.backbone:TimmBackbone",
+        "TimmSSD": "saccade.models.ssd_backbones.any_timm:TimmSSD",
     },
     "losses": {
     },

@@ -1,0 +1,32 @@
+"""Box arithmetic that torchvision does not have: overlaps of batches of boxes, with the references' conventions.
+
+Boxes are (x1, y1, x2, y2) floats, half-open. Conversions between corner and centre form are `torchvision.ops.box_convert`.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor, epsilon: float = 0.0) -> Tensor:
+    """Intersection over union of every box of `boxes1` (..., n, 4) with every one of `boxes2` (..., m, 4): (..., n, m) in 0..1.
+
+    Leading dimensions broadcast. `epsilon` is added to the union, as some references do; a pair of boxes without area has overlap 0 either way.
+    Works in place where it can: the largest intermediate is twice the result.
+    """
+    first, second = boxes1[..., :, None, :], boxes2[..., None, :, :]
+    overlap = (torch.minimum(first[..., 2], second[..., 2]) - torch.maximum(first[..., 0], second[..., 0])).clamp_(min=0)
+    overlap *= (torch.minimum(first[..., 3], second[..., 3]) - torch.maximum(first[..., 1], second[..., 1])).clamp_(min=0)
+    union = (areas(first) + areas(second)).sub_(overlap).add_(epsilon)
+    return overlap.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
+
+
+def areas(boxes: Tensor) -> Tensor:
+    """Areas of boxes (..., 4), 0 for those with negative width or height."""
+    return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
+
+
+def clip_to_canvas(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (..., 4) with all corners moved into a picture of `size` (height, width)."""
+    height, width = size
+    return torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], -1).flatten(-2)

@@ -1,0 +1,53 @@
+"""Non-maximum suppression of a whole batch at once, exactly as a loop over images and classes would do it.
+
+Only the best few detections of an image are wanted, and greedy suppression looks at candidates from the best down: what survives among the best m
+candidates does not depend on the others. So the search starts with the best m of each image and widens only for want of survivors.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+
+def suppress_in_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the boxes that survive greedy suppression among their own group, best score first.
+
+    `boxes` (n, 4), `scores` (n,), `groups` (n,) non-negative integers. Groups are moved apart in float64, where the shift costs no precision.
+    """
+    if boxes.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    apart = boxes.double()
+    low, high = apart.aminmax()
+    return nms(apart + (groups * (high - low + 1)).unsqueeze(1), scores.double(), iou_threshold)
+
+
+def best_detections(
+    scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], *, score_threshold: float, iou_threshold: float, most: int, first_look: int = 512
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The best `most` (boxes (n, 4), scores (n,), classes (n,)) of every image after suppression within each class, best first.
+
+    `scores` (N, P, K): candidates are the pairs of a place p and a class k with a score above `score_threshold`. `boxes_of(image, place)` gives the
+    boxes (m, 4) of candidates (two index vectors), so that only candidates are ever decoded. `first_look`: candidates an image is first searched
+    with; it changes the time, never the result.
+    """
+    num_images, _, num_classes = scores.shape
+    flat = scores.flatten(1)
+    look = min(max(first_look, most), flat.shape[1])
+    while True:
+        top, where = flat.topk(look, dim=1)  # (N, look), best first
+        image, rank = (top > score_threshold).nonzero(as_tuple=True)
+        candidates = where[image, rank]
+        place, label = candidates // num_classes, candidates % num_classes
+        boxes, found = boxes_of(image, place), top[image, rank]
+        kept = suppress_in_groups(boxes, found, image * num_classes + label, iou_threshold)
+        survivors = torch.bincount(image[kept], minlength=num_images)
+        exhausted = (top[:, -1] <= score_threshold) | (look == flat.shape[1])
+        if bool(((survivors >= most) | exhausted).all()):
+            break
+        look = min(4 * look, flat.shape[1])
+    kept = kept[image[kept].argsort(stable=True)]  # image after image, best first within each
+    parts = [index[:most] for index in kept.split(survivors.tolist())]
+    return [(boxes[index], found[index], label[index]) for index in parts]
