@@ -1,0 +1,130 @@
+"""Rules for sizes: how mmcv's pipelines (mmdetection, mmclassification, mmaction2) scale, crop and pad, rounding included.
+
+Interpolation follows torchvision: `antialias: false` computes what OpenCV's bilinear resize does (to within one grey level on uint8, exactly on
+floats), true what Pillow does. The short-side resize of mmclassification is torchvision's own `Resize` with one number: both truncate the long side.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from saccade.data.transforms.sample_transform import SampleTransform, clip_boxes, move, move_with_fill
+from saccade.structures import Sample
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+def keep_ratio_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image of `size` (height, width) after scaling it with its ratio kept: int(side * factor + 0.5) (mmcv's rescale_size).
+
+    `scale` is the factor, or two numbers in any order: the largest factor with the long side at most the larger and the short side at most the
+    smaller one; -1 for "no limit", so that (-1, 256) makes the short side 256.
+    """
+    if isinstance(scale, int | float):
+        factor = float(scale)
+    else:
+        limits = sorted(float("inf") if side == -1 else float(side) for side in scale)
+        factor = min(limits[1] / max(size), limits[0] / min(size))
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"a scale must be a positive factor or two limits, at most one of them -1; got {scale}")
+    height, width = size
+    return int(height * factor + 0.5), int(width * factor + 0.5)
+
+
+def center_crop_window(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the central crop; a side that is too short stays whole. Halves are rounded to even, as Python and NumPy do."""
+    (height, width), (crop_height, crop_width) = size, crop
+    top, left = max(0, round((height - crop_height) / 2)), max(0, round((width - crop_width) / 2))
+    return top, left, min(height, top + crop_height) - top, min(width, left + crop_width) - left
+
+
+def padded_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """The smallest (height, width) that is at least `size` and divisible by `divisor`."""
+    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
+
+
+class KeepRatioResize(SampleTransform):
+    """Resizes with the ratio kept, to mmdetection's and mmaction2's rounding (`keep_ratio_size`); boxes are scaled by new / old sides and clipped.
+
+    `scale` is (1333, 800), (-1, 256), a factor, or a list of pairs of which one is drawn (mmdetection's multi-scale mode "value").
+    """
+
+    def __init__(
+        self, *, scale: tuple[int, int] | float | list[tuple[int, int]], interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear",
+        antialias: bool = False,
+    ) -> None:
+        self.scale, self.interpolation, self.antialias = scale, interpolation, antialias
+
+    def draw(self, samples: Sequence[Sample]) -> float | tuple[int, int]:
+        """The scale to use."""
+        if not isinstance(self.scale, list):
+            return self.scale
+        if all(isinstance(side, int) for side in self.scale):  # a pair that came as a list
+            return self.scale[0], self.scale[1]  # type: ignore[return-value]
+        short, long = self.scale[int(torch.randint(len(self.scale), ()))]
+        return short, long
+
+    def apply(self, sample: Sample, drawn: float | tuple[int, int]) -> Sample:
+        """The sample at its new size."""
+        size = [max(1, side) for side in keep_ratio_size(sample.size, drawn)]
+        return clip_boxes(move(sample, F.resize, size, interpolation=InterpolationMode(self.interpolation), antialias=self.antialias))
+
+
+class CenterCrop(SampleTransform):
+    """The central part of (height, width) `size`, or a square of it; images that are smaller stay as they are in that direction (mmclassification).
+
+    With `efficientnet_style` a crop of size / (size + `crop_padding`) of the short side (truncated) is resized to `size`. Replaces torchvision's
+    CenterCrop, which fills images up that are too small and has the same rounding otherwise.
+    """
+
+    def __init__(
+        self, *, size: int | tuple[int, int], efficientnet_style: bool = False, crop_padding: int = 32,
+        interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear", antialias: bool = False,
+    ) -> None:
+        self.size = as_pair(size)
+        self.efficientnet_style, self.crop_padding = efficientnet_style, crop_padding
+        self.interpolation, self.antialias = interpolation, antialias
+
+    def apply(self, sample: Sample, drawn: None) -> Sample:
+        """The cropped sample."""
+        if not self.efficientnet_style:
+            return move(sample, F.crop, *center_crop_window(sample.size, self.size))
+        height, width = sample.size
+        crop = tuple(side / (side + self.crop_padding) * min(height, width) for side in self.size)
+        top, left = (max(0, round((whole - part) / 2)) for whole, part in zip((height, width), crop, strict=True))
+        sides = [max(1, int(min(whole, start + part) - start)) for whole, start, part in zip((height, width), (top, left), crop, strict=True)]
+        return move(
+            sample, F.resized_crop, top, left, *sides, list(self.size), interpolation=InterpolationMode(self.interpolation), antialias=self.antialias
+        )
+
+
+class PadTo(SampleTransform):
+    """Fills up on the right and below to `size` (height, width), to a `square`, or to a multiple of `divisor` (mmcv's Pad); exactly one is given.
+
+    Batches are padded by the loader anyway (`size_divisor`), with a padding mask; this one makes the fill part of the image. torchvision's `Pad`
+    takes numbers of pixels.
+    """
+
+    def __init__(
+        self, *, size: tuple[int, int] | None = None, square: bool = False, divisor: int | None = None,
+        fill: float | tuple[float, float, float] = 0.0,
+    ) -> None:
+        if (size is not None) + square + (divisor is not None) != 1:
+            raise ValueError("PadTo takes exactly one of size, square and divisor")
+        self.size, self.square, self.divisor, self.fill = size, square, divisor, fill
+
+    def apply(self, sample: Sample, drawn: None) -> Sample:
+        """The sample, filled up; sides that are long enough stay."""
+        height, width = sample.size
+        wanted = self.size or (padded_size(sample.size, self.divisor) if self.divisor else (max(height, width),) * 2)
+        right, below = max(0, wanted[1] - width), max(0, wanted[0] - height)
+        return sample if right == below == 0 else move_with_fill(sample, F.pad, [0, 0, right, below], fill=self.fill)
+
+
+def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a size that may be one number for a square."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
