@@ -18,6 +18,9 @@ TABLE: dict[str, dict[str, str]] = {
         "TimmBackbone": "saccade.layers.backbone:TimmBackbone",
         "TimmSSD": "saccade.models.ssd_backbones.any_timm:TimmSSD",
     },
+    "layers": {
+        "PixelNorm": "saccade.layers.pixels:PixelNorm",
+    },
     "losses": {
     },
     "datasets": {
@@ -66,10 +69,23 @@ TABLE: dict[str, dict[str, str]] = {
         "Shuffled": "saccade.data.sampling:Shuffled",
     },
     "learners": {
+        "Supervised": "saccade.learning.supervised:Supervised",
     },
     "optimizers": {
+        "Adam": "saccade.learning.optimizers:Adam",
+        "AdamW": "saccade.learning.optimizers:AdamW",
+        "SGD": "saccade.learning.optimizers:SGD",
     },
     "schedules": {
+        "Constant": "saccade.learning.schedules:Constant",
+        "ConstantWarmup": "saccade.learning.schedules:ConstantWarmup",
+        "Cosine": "saccade.learning.schedules:Cosine",
+        "Exponential": "saccade.learning.schedules:Exponential",
+        "ExponentialWarmup": "saccade.learning.schedules:ExponentialWarmup",
+        "LinearWarmup": "saccade.learning.schedules:LinearWarmup",
+        "MultiStep": "saccade.learning.schedules:MultiStep",
+        "Poly": "saccade.learning.schedules:Poly",
+        "Step": "saccade.learning.schedules:Step",
     },
     "metrics": {
         "ClassificationAccuracy": "saccade.metrics.classification:ClassificationAccuracy",
@@ -78,6 +94,10 @@ TABLE: dict[str, dict[str, str]] = {
         "VocDetection": "saccade.metrics.voc:VocDetection",
     },
     "loggers": {
+        "Comet": "saccade.engine.loggers:Comet",
+        "MLflow": "saccade.engine.loggers:MLflow",
+        "TensorBoard": "saccade.engine.loggers:TensorBoard",
+        "WandB": "saccade.engine.loggers:WandB",
     },
 }
 

@@ -100,7 +100,8 @@ def run_postprocess(folder: Path, case: Case) -> Outputs:
 # The priors that `ssd_targets_loss` names in words.
 _SSD300_PRIORS = {
     "image_size": 300, "grids": [(n, n) for n in (38, 19, 10, 5, 3, 1)], "strides": (8, 16, 32, 64, 100, 300),
-    "min_sizes": (30, 60, 111, 162, 213, 264), "max_sizes": (60, 111, 162, 213, 264, 315), "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    "min_sizes": (30, 60, 111, 162, 213, 264), "max_sizes": (60, 111, 162, 213, 264, 315),
+    "aspect_ratios": ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
 }
 
 

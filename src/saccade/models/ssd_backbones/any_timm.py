@@ -13,9 +13,9 @@ from saccade.layers.ssd_extras import normalised_extra_level, run_extras
 class TimmSSD(nn.Module):
     """The levels of a timm network from `first_stride` on, and one extra level of half the resolution for each of `extra_channels`.
 
-    `name`, `pretrained`, `frozen_stages`, `norm` and `options` are those of `TimmBackbone`. Extra levels are batch-normalised. An image of S pixels has
-    S / stride cells at the last trunk level; each extra level halves them, and a level of one cell must be the last. `forward` takes (N, 3, S, S) and
-    gives one feature map a level; `channels` says how many channels each has. Raises ValueError where no trunk level is that coarse.
+    `name`, `pretrained`, `frozen_stages`, `norm` and `options` are those of `TimmBackbone`. Extra levels are batch-normalised. An image of S pixels
+    has S / stride cells at the last trunk level; each extra level halves them, and a level of one cell must be the last. `forward` takes (N, 3, S, S)
+    and gives one feature map a level; `channels` says how many channels each has. Raises ValueError where no trunk level is that coarse.
     """
 
     def __init__(

@@ -56,6 +56,6 @@ def _pad_as_tensorflow(trunk: nn.Module) -> None:
     for part in list(trunk.modules()):
         for name, child in part.named_children():
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
-                same = Conv2dSame(child.in_channels, child.out_channels, child.kernel_size, child.stride, groups=child.groups, bias=False)
+                same = Conv2dSame(child.in_channels, child.out_channels, child.kernel_size[0], 2, groups=child.groups, bias=False)
                 same.load_state_dict(child.state_dict())
                 setattr(part, name, same)

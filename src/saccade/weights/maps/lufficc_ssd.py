@@ -23,7 +23,8 @@ _EXPANDED = {
     "se.conv_expand": "_se_expand", "conv_pwl": "_project_conv", "bn3": "_bn2",
 }
 _PLAIN = {
-    "conv_dw": "_depthwise_conv", "bn1": "_bn1", "se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand", "conv_pw": "_project_conv", "bn2": "_bn2",
+    "conv_dw": "_depthwise_conv", "bn1": "_bn1", "se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand",
+    "conv_pw": "_project_conv", "bn2": "_bn2",
 }
 
 

@@ -1,9 +1,9 @@
 """Key names of torchvision's `ssd300_vgg16`.
 
-Its network is that of `SSD(backbone=SSDVGG16())`, layer for layer: same grids, boxes a cell, order of channels and input statistics, so its logits and
-offsets are ours. Its settings are others: the sizes of the COCO recipe (21, 45, 99, ... pixels), classes with the background and unused COCO ids among
-them (91 logits, hence 90 names), boxes clipped before suppression, at most 400 candidates a class and 200 detections. `ssdlite320_mobilenet_v3_large`
-has other taps and extra levels, so no map.
+Its network is that of `SSD(backbone=SSDVGG16())`, layer for layer: same grids, boxes a cell, order of channels and input statistics, so its logits
+and offsets are ours. Its settings are others: the sizes of the COCO recipe (21, 45, 99, ... pixels), unused COCO ids among the classes (91 logits
+with the background, hence 90 names), boxes clipped before suppression, at most 400 candidates a class and 200 detections.
+`ssdlite320_mobilenet_v3_large` has other taps and extra levels, so there is no map for it.
 """
 from __future__ import annotations
 
