@@ -63,6 +63,7 @@ def coco(tmp_path: Path) -> Path:
             {"id": 7, **good, "bbox": [1, 2, 5]}, {"id": 8, **good, "bbox": [50, 2, 5, 5]}, {"id": 9, **good, "bbox": [35, 20, 30, 30]},
             {"id": 10, **good, "category_id": 77}, {"id": 11, **good, "image_id": 1000}, {"id": 1, **good, "image_id": 9, "category_id": 0},
             {"id": 12, **good, "segmentation": [[1, 2, 3, 4]]}, {"id": 13, **good, "segmentation": {"size": [30, 40], "counts": "0PPPP"}},
+            {"id": 16, **good, "category_id": [5]},
             {"id": 14, **good, "bbox": None}, {"id": 15, **good, "bbox": [1e400, 0, 1, 1]}, {"image_id": 30, "category_id": 0, "bbox": [0, 0, 1, 1]},
         ],
     }))
@@ -80,7 +81,8 @@ def test_coco_lists_every_problem_and_keeps_what_is_legal(coco: Path) -> None:
         ("annotation 8", "outside the image", "left out"), ("annotation 10", "category 77", "left out"),
         ("annotation 11", "image 1000", "left out"), ("annotation 1", "more than once", "kept"),
         ("annotation 12", "fewer than three points", "part left out"),
-        ("annotation 13", "do not add up", "kept"), ("annotation 14", "not four finite numbers", "left out"),
+        ("annotation 13", "do not add up", "kept"), ("annotation 16", "category [5]", "left out"),
+        ("annotation 14", "not four finite numbers", "left out"),
         ("annotation 15", "not four finite numbers", "left out"), ("b.png", "it is 40 x 30, its annotations say 30 x 40", "kept"),
         ("empty.png", "no objects", "kept"), ("missing.png", "does not exist", "can't be used"), ("broken.png", "no picture", "can't be used"),
         ("a.png", "the same image", "kept"), ("a.png", "reaches beyond the image", "kept"), ("a.png", "there more than once", "kept"),

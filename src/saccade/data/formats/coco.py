@@ -141,46 +141,33 @@ class Coco(StillImages):
 
     def _read_annotations(self, entries: list[dict[str, Any]], positions: dict[str | int, int], collector: ObjectCollector) -> None:
         seen: set[int] = set()
+        sizes = self._sizes.tolist()
         self._any_difficult = any(entry.get("difficult") for entry in entries)
         for number, entry in enumerate(entries):
-            where = f"annotation {entry.get('id', f'number {number}')}"
-            if _is_int(entry.get("id")):
-                if entry["id"] in seen:
-                    self._problem(where, "its id is used more than once", "kept")
-                seen.add(entry["id"])
+            own = entry.get("id")
+            if isinstance(own, int):
+                if own in seen:
+                    self._problem(_where(entry, number), "its id is used more than once", "kept")
+                seen.add(own)
             image, category = entry.get("image_id"), entry.get("category_id")
             if not isinstance(image, int | str) or image not in positions:
-                self._problem(where, f"it belongs to image {image!r}, which the file does not list")
+                self._problem(_where(entry, number), f"it belongs to image {image!r}, which the file does not list")
                 continue
-            if category not in self.label_of_category:
-                if category not in self._known_categories:
-                    self._problem(where, f"its category {category!r} is not listed")
+            if not isinstance(category, int) or category not in self._known_categories:
+                self._problem(_where(entry, number), f"its category {category!r} is not listed")
                 continue
             crowd = bool(entry.get("iscrowd", 0))
-            if crowd and not self._keep_crowd:
+            if category not in self.label_of_category or (crowd and not self._keep_crowd):
                 continue
             position = positions[image]
-            box = self._box(where, entry, position)
-            if box is not None:
-                collector.add(position, box, self.label_of_category[category], crowd=crowd, difficult=bool(entry.get("difficult")),
-                              area=_area(entry.get("area"), box))
-                if self.masks:
-                    self._add_segmentation(where, entry.get("segmentation"), position)
-
-    def _box(self, where: str, entry: dict[str, Any], position: int) -> tuple[float, float, float, float] | None:
-        """The entry's box as xyxy, None (with a problem listed) where it is none."""
-        given = entry.get("bbox")
-        if not (isinstance(given, list) and len(given) == 4 and all(map(_is_number, given))):
-            self._problem(where, f"its bbox is {given!r}, not four finite numbers x, y, width, height")
-            return None
-        x, y, width, height = map(float, given)
-        if width <= 0 or height <= 0:
-            self._problem(where, f"its bbox {given} has no positive width and height")
-        elif _outside((x, y, x + width, y + height), self._sizes[position].tolist()):
-            self._problem(where, f"its bbox {given} lies outside the image")
-        else:
-            return x, y, x + width, y + height
-        return None
+            box, wrong = _box(entry.get("bbox"), sizes[position])
+            if wrong:
+                self._problem(_where(entry, number), wrong)
+                continue
+            collector.add(position, box, self.label_of_category[category], crowd=crowd, difficult=bool(entry.get("difficult")),
+                          area=_area(entry.get("area"), box))
+            if self.masks:
+                self._add_segmentation(_where(entry, number), entry.get("segmentation"), position)
 
     def _add_segmentation(self, where: str, given: Any, position: int) -> None:
         if isinstance(given, dict):
@@ -248,6 +235,23 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
+def _where(entry: dict[str, Any], number: int) -> str:
+    return f"annotation {entry.get('id', f'number {number}')}"
+
+
+def _box(given: Any, size: list[int]) -> tuple[tuple[float, float, float, float], str]:
+    """A bbox as xyxy, and what is wrong with it ("" where nothing is); `size` (height, width) of its image, 0 where unknown."""
+    if not (isinstance(given, list) and len(given) == 4 and all(map(_is_number, given))):
+        return (0.0, 0.0, 0.0, 0.0), f"its bbox is {given!r}, not four finite numbers x, y, width, height"
+    x, y, width, height = given
+    box = (float(x), float(y), float(x + width), float(y + height))
+    if width <= 0 or height <= 0:
+        return box, f"its bbox {given} has no positive width and height"
+    if box[2] <= 0 or box[3] <= 0 or (size[1] > 0 and x >= size[1]) or (size[0] > 0 and y >= size[0]):
+        return box, f"its bbox {given} lies outside the image"
+    return box, ""
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -266,11 +270,6 @@ def _area(value: Any, box: tuple[float, float, float, float]) -> float:
     if _is_number(value) and value > 0:
         return float(value)
     return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _outside(box: tuple[float, float, float, float], size: Sequence[int]) -> bool:
-    height, width = size
-    return box[2] <= 0 or box[3] <= 0 or (width > 0 and box[0] >= width) or (height > 0 and box[1] >= height)
 
 
 def _is_polygon(values: Any) -> bool:

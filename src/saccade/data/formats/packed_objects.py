@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saccade.errors import DataError
 from saccade.structures import Annotations
 
 
@@ -115,7 +116,11 @@ class PackedSegments:
         encoded = []
         for number, box in zip(objects.tolist(), boxes.tolist(), strict=True):
             if number in self._runs:
-                encoded.append(self._runs[number])
+                runs = self._runs[number]
+                if tuple(runs["size"]) != size:
+                    raise DataError(f"an object's run lengths are for {runs['size'][0]} x {runs['size'][1]} pixels (height x width), its image has "
+                                    f"{height} x {width}; write the annotations again for this image")
+                encoded.append(runs)
                 continue
             x1, y1, x2, y2 = box
             polygons = self._polygons(number) or [[x1, y1, x2, y1, x2, y2, x1, y2]]
