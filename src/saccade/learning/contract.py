@@ -3,8 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from torch import nn
-
+from saccade.models.contract import Model
 from saccade.structures import Batch
 
 if TYPE_CHECKING:
@@ -15,14 +14,16 @@ if TYPE_CHECKING:
 class Learner(Protocol):
     """Owns the networks and optimisers, and knows one step.
 
-    `setup` is called once, with the number of steps of the whole run and of one epoch (for schedules); `step` takes one batch, does everything up to
-    and including the optimiser step and returns named figures (the loss terms, "loss", "lr", "grad_norm"); it raises `NumericError` *before* the
-    update when a loss or gradient is not finite on any rank.
+    `model` is the network to evaluate and to save. `setup` is called once, with the number of steps of the whole run and of one epoch (for
+    schedules). `step` takes this process's part of a batch, in pieces where the run accumulates gradients (usually one), does everything up to and
+    including the optimiser step and returns named figures: the loss terms, "loss" (their sum), "lr", "grad_norm", averaged over the processes. It
+    raises `NumericError` *before* the update, on every process, when a loss or gradient is not finite on any of them. `state_dict` holds tensors,
+    numbers, text, lists and dicts only, and not the weights of `model`; with sharded networks every process must call it.
     """
 
-    model: nn.Module
+    model: Model
 
     def setup(self, fabric: Fabric, total_steps: int, steps_per_epoch: int) -> None: ...
-    def step(self, batch: Batch) -> dict[str, float]: ...
+    def step(self, *parts: Batch) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
