@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -131,6 +132,10 @@ class Voc(StillImages):
         """(height, width) as the xml states it."""
         height, width = self._sizes[index].tolist()
         return (height, width) if height > 0 and width > 0 else None
+
+    def describe(self) -> dict[str, Any]:
+        """As for every reader, with the reading of the corners."""
+        return {**super().describe(), "boxes": "half-open" if self.half_open else "1 taken from all four numbers, as published"}
 
 
 class VocClassification(Voc):
