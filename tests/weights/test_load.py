@@ -1,7 +1,6 @@
 """Loading accounts for every tensor and refuses what does not fit, leaving the module alone."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from saccade.engine.checkpoints import ModelCard, point, save_checkpoint
 from saccade.errors import InputError
 from saccade.layers.pixels import PixelNorm
 from saccade.models.contract import Model
@@ -122,15 +122,14 @@ def test_safetensors_are_recognised_by_content(tmp_path: Path) -> None:
 
 
 def test_checkpoint_and_run_folders_are_read(tmp_path: Path) -> None:
-    tensors = state_of(Small())
-    folder = tmp_path / "run" / "checkpoints" / "step_00000010"
+    tensors, folder = state_of(Small()), tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "model.json").write_text(json.dumps({"format": 1}))
-    (folder.parent / "last").write_text("step_00000010\n")
-    for source in (folder, folder.parent / "last", tmp_path / "run"):
+    card = ModelCard(model={"type": "Small"}, classes=["a"], evaluation_transforms=[], provenance={})
+    checkpoint = save_checkpoint(folder, 10, tensors, card, {"step": 10})
+    point(folder, "last", checkpoint)
+    for source in (checkpoint, folder / "last", tmp_path / "run"):
         assert same(read_tensors(source), tensors)
-    with pytest.raises(InputError, match="neither a checkpoint"):
+    with pytest.raises(InputError, match="no complete checkpoint"):
         read_tensors(tmp_path)
 
 

@@ -154,15 +154,16 @@ def _model_for(source: str, recipe: str | None, classes: int | None) -> Model | 
 
 
 def _model_of_recipe(name: str, classes: int | None) -> Model:
-    from saccade.recipes import build_section, load_recipe
+    from saccade.engine.checkpoints import without_downloads
+    from saccade.recipes import build, check, load_recipe
+    from saccade.report.opening import recipe_classes
 
     recipe = load_recipe(name)
-    model = recipe.section("model") or {}
-    if "classes" in model:
-        return build_section(recipe, "model")
-    if classes is not None:
-        return build_section(recipe, "model", classes=[f"class {k}" for k in range(classes)])
-    return build_section(recipe, "model", classes=build_section(recipe, "data").train.classes)
+    check(recipe)
+    names = recipe_classes(recipe) if classes is None else tuple(f"class {k}" for k in range(classes))
+    model: Model = build(without_downloads(recipe.section("model")), where="model", origins=recipe.origins, classes=names)
+    model.evaluation_transforms = (recipe.section("data") or {}).get("evaluation_transforms") or []  # type: ignore[assignment]
+    return model
 
 
 def _size(text: str | None, model: Model) -> tuple[int, int]:

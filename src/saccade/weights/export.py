@@ -1,8 +1,8 @@
 """Models to ONNX, checked against onnxruntime before the file is written.
 
 The exported graph takes what the model takes, RGB pixels 0..255 (N, 3, H, W) as uint8 or float32, and gives the model's raw outputs by name; pixel
-statistics and channel order are inside. Detectors that can decode their boxes (a method `decoded_boxes(outputs)`) give them as well. Suppression of
-overlapping boxes and mapping to the original picture stay outside: they differ between runtimes.
+statistics and channel order are inside. SSD also gives its decoded boxes and its scores. Left out: feature maps, suppression of overlapping boxes and
+the way back to the original picture, which differ between runtimes.
 """
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError, NumericError
+from saccade.layers.box_coder import decode_boxes
 from saccade.models.contract import Model
-from saccade.structures import Batch
+from saccade.models.ssd import SSD
+from saccade.structures import Batch, Outputs
 
 PixelType = Literal["uint8", "float32"]
 
@@ -38,15 +40,21 @@ class ExportedModel(nn.Module):
 
     def _named(self, images: Tensor) -> dict[str, Tensor]:
         outputs = self.model(Batch(images, [], []))  # a list of metas would fix the number of pictures in the graph
-        named = flat_tensors(outputs)
-        decode = getattr(self.model, "decoded_boxes", None)
-        if decode is not None:
-            named["boxes"] = decode(outputs)
-        return named
+        named = flat_tensors({name: value for name, value in outputs.items() if name != "features"})
+        return named | _decoded(self.model, outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """`images` (N, 3, H, W) in 0..255; the outputs named in `names`."""
         return tuple(self._named(images).values())
+
+
+def _decoded(model: Model, outputs: Outputs) -> dict[str, Tensor]:
+    """What every user of a detector computes next: `boxes` (N, P, 4) as x1, y1, x2, y2 in pixels of the input; `scores` (N, P, K), no background."""
+    if not isinstance(model, SSD):
+        return {}
+    centers = decode_boxes(outputs["box_offsets"], model.priors, model.center_variance, model.size_variance)
+    boxes = torch.cat([centers[..., :2] - centers[..., 2:] / 2, centers[..., :2] + centers[..., 2:] / 2], -1) * model.image_size
+    return {"boxes": boxes, "scores": outputs["class_logits"].softmax(-1)[..., 1:]}
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,8 @@ def _checked(wrapped: ExportedModel, content: bytes, pixels: PixelType, batches:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    if len(batches) > 1 and isinstance(session.get_inputs()[0].shape[0], int):  # the exporter falls back to fixed shapes without a word
+        raise InputError(f"{type(wrapped.model).__name__} can't be traced for any number of pictures at once; export it with --fixed-batch.")
     deviations = dict.fromkeys(wrapped.names, 0.0)
     for count in batches:
         images = _pixels(count, wrapped.size, pixels)

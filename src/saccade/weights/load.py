@@ -78,13 +78,16 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
 
 def locate(source: str | Path) -> Path:
     """The file that `source` stands for; published names are fetched. Raises InputError with the nearest names where there is none."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _in_folder(path)
-    if path.is_file():
-        pointed = _pointed_to(path)
-        return path if pointed is None else _in_folder(pointed)
+    from saccade.engine.checkpoints import WEIGHTS, find_checkpoint, pointed
     from saccade.weights.table import fetch_published
+
+    path = Path(source).expanduser()
+    if path.is_file() and path.name in ("best", "last"):
+        path = pointed(path.parent, path.name) or path
+    if path.is_dir():
+        return find_checkpoint(path) / WEIGHTS
+    if path.is_file():
+        return path
 
     return fetch_published(str(source))
 
@@ -172,29 +175,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return _plain(load_file(path))
     except SafetensorError as error:
         raise InputError(f"{path} is a damaged safetensors file ({error}). Copy or download it again.") from None
-
-
-def _in_folder(folder: Path) -> Path:
-    """The weights of a checkpoint folder, or of the best (else last) checkpoint of a run folder."""
-    if (folder / "model.safetensors").is_file():
-        return folder / "model.safetensors"
-    for name in ("best", "last"):
-        pointer = folder / "checkpoints" / name
-        pointed = _pointed_to(pointer) if pointer.is_file() else None
-        if pointed is not None:
-            return _in_folder(pointed)
-    raise InputError(f"{folder} is neither a checkpoint (no model.safetensors) nor a run with checkpoints/best or checkpoints/last.")
-
-
-def _pointed_to(path: Path) -> Path | None:
-    """The checkpoint folder that the small text file `path` names, or None where it is none."""
-    if path.stat().st_size > 255:
-        return None
-    try:
-        name = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError:
-        return None
-    return path.parent / name if name and "\n" not in name and (path.parent / name).is_dir() else None
 
 
 def _recognised(tensors: Mapping[str, Tensor]) -> str:
