@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from saccade.errors import InputError
 from saccade.layers.normalization import batch_norms, freeze_batch_norms
+from saccade.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 class TimmBackbone(nn.Module):
@@ -36,6 +37,7 @@ class TimmBackbone(nn.Module):
       stage keeps the dilation of the stage before (torchvision, DETR) or has that of its stage (DeepLab).
     - `stride_in`: the convolution of a bottleneck that strides: "3x3" (torchvision) or the first "1x1" (caffe).
     - `ceil_pooling`: max-pooling rounds sizes up (DeepLab).
+    - `stem`: "cifar" gives a ResNet a 3x3 first convolution of stride 1 and no pooling, for pictures of 32 px; every stride is a quarter then.
     - `options`: further arguments of timm's constructor (`drop_path_rate`, `stem_type`, `layers`, `img_size`, ...).
 
     Raises InputError for unknown names, for what a network can't do, and when weights can't be had.
@@ -55,6 +57,7 @@ class TimmBackbone(nn.Module):
         first_block_dilation: Literal["previous", "own"] = "previous",
         stride_in: Literal["3x3", "1x1"] = "3x3",
         ceil_pooling: bool = False,
+        stem: Literal["imagenet", "cifar"] = "imagenet",
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class TimmBackbone(nn.Module):
         self.body = create_timm(name, pretrained, features_only=True, out_indices=_levels(name, out_indices, arguments), **arguments)
         self.channels: list[int] = list(self.body.feature_info.channels())
         self.strides: list[int] = list(self.body.feature_info.reduction())
+        self.pixel_mean, self.pixel_std = pixel_statistics(name)
         self._channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         if first_block_dilation == "own":
             _dilate_first_blocks(self.body, name)
@@ -70,25 +74,25 @@ class TimmBackbone(nn.Module):
             _stride_in_first_convolution(self.body, name)
         if ceil_pooling:
             _round_pooling_up(self.body, name)
-        self._settle_norms(norm_affine, norm_eps)
+        if stem == "cifar":
+            self._shrink_stem()
+        settle_batch_norms(self.body, name, norm, norm_affine, norm_eps)
         self._frozen = _freeze(self.body, frozen_stages, name)
         self.train(self.training)
-
-    def _settle_norms(self, affine: bool, eps: float | None) -> None:
-        norms = batch_norms(self.body)
-        if not norms and (self.norm != "batch" or not affine or eps is not None):
-            raise InputError(f"backbone {self.name} has no batch norm; leave norm, norm_affine and norm_eps at their defaults")
-        for layer in norms.values():
-            layer.eps = layer.eps if eps is None else eps
-            for parameter in layer.parameters(recurse=False):
-                parameter.requires_grad_(affine)
-        if self.norm == "frozen":
-            freeze_batch_norms(self.body)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised `images` (N, 3, H, W) to one map a level, (N, C_i, H / s_i, W / s_i)."""
         maps = self.body(images)
         return [m.permute(0, 3, 1, 2) for m in maps] if self._channels_last else list(maps)
+
+    def _shrink_stem(self) -> None:
+        first = getattr(self.body, "conv1", None)
+        if not isinstance(first, nn.Conv2d) or not isinstance(getattr(self.body, "maxpool", None), nn.MaxPool2d):
+            raise InputError(f"stem: cifar needs a ResNet with one 7x7 convolution and max-pooling first; {self.name} begins otherwise")
+        self.body.conv1 = nn.Conv2d(3, first.out_channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.body.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.body.maxpool = nn.Identity()
+        self.strides = [max(1, stride // 4) for stride in self.strides]
 
     def train(self, mode: bool = True) -> Self:
         """Train mode for all but what is frozen: norms of frozen stages, and every norm where `norm` is "eval", stay in eval mode."""
@@ -98,6 +102,30 @@ class TimmBackbone(nn.Module):
                 if self.norm == "eval" or f"{name}.weight" in self._frozen:
                     layer.eval()
         return self
+
+
+def settle_batch_norms(
+    body: nn.Module, name: str, norm: Literal["batch", "eval", "frozen"], affine: bool = True, eps: float | None = None
+) -> None:
+    """Sets eps and trainability of every batch norm of `body` and, for "frozen", replaces them. Raises InputError where there is none to set."""
+    norms = batch_norms(body)
+    if not norms and (norm != "batch" or not affine or eps is not None):
+        raise InputError(f"{name} has no batch norm; leave norm, norm_affine and norm_eps at their defaults")
+    for layer in norms.values():
+        layer.eps = layer.eps if eps is None else eps
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_(affine)
+    if norm == "frozen":
+        freeze_batch_norms(body)
+
+
+def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation in 0..255 and RGB that timm's weights of `name` expect; ImageNet's where it names none."""
+    configuration = timm.get_pretrained_cfg(name)
+    if configuration is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    mean, deviation = ([round(255.0 * v, 4) for v in values] for values in (configuration.mean, configuration.std))
+    return tuple(mean), tuple(deviation)
 
 
 def create_timm(name: str, pretrained: bool | str, **arguments: Any) -> Any:

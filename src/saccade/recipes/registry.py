@@ -8,20 +8,30 @@ from __future__ import annotations
 # kind -> name -> "module:attribute"
 TABLE: dict[str, dict[str, str]] = {
     "models": {
+        "ImageClassifier": "saccade.models.classifier:ImageClassifier",
         "SSD": "saccade.models.ssd:SSD",
     },
     "backbones": {
+        "CifarResNet": "saccade.layers.cifar_resnet:CifarResNet",
+        "LeNet5": "saccade.layers.lenet:LeNet5",
         "SSDEfficientNetB3": "saccade.models.ssd_backbones.efficientnet:SSDEfficientNetB3",
         "SSDMobileNetV2": "saccade.models.ssd_backbones.mobilenet_v2:SSDMobileNetV2",
         "SSDMobileNetV3": "saccade.models.ssd_backbones.mobilenet_v3:SSDMobileNetV3",
         "SSDVGG16": "saccade.models.ssd_backbones.vgg:SSDVGG16",
+        "ShuffleNetV1": "saccade.layers.shufflenet_v1:ShuffleNetV1",
         "TimmBackbone": "saccade.layers.backbone:TimmBackbone",
+        "TimmEncoder": "saccade.layers.encoder:TimmEncoder",
         "TimmSSD": "saccade.models.ssd_backbones.any_timm:TimmSSD",
+        "TorchvisionEncoder": "saccade.layers.encoder:TorchvisionEncoder",
     },
     "layers": {
         "PixelNorm": "saccade.layers.pixels:PixelNorm",
     },
     "losses": {
+        "AsymmetricLoss": "saccade.layers.classification_losses:AsymmetricLoss",
+        "BinaryCrossEntropy": "saccade.layers.classification_losses:BinaryCrossEntropy",
+        "CrossEntropy": "saccade.layers.classification_losses:CrossEntropy",
+        "SigmoidFocal": "saccade.layers.classification_losses:SigmoidFocal",
     },
     "datasets": {
         "Cifar": "saccade.data.formats.packed_images:Cifar",
