@@ -42,7 +42,7 @@ class Annotations:
 
     Per object (n rows each): `boxes` (n, 4) float32 (x1, y1, x2, y2) in pixels of the image at hand, half-open; `labels` (n,) int64 in 0..K-1;
     `masks` (n, H, W) bool; `track_ids` (n,) int64; `crowd` and `difficult` (n,) bool; `areas` (n,) float32 in pixels of the *original* image;
-    `actions` (n,) int64.
+    `actions` (n,) int64, -1 for an object without one.
     Per image: `segmentation` (H, W) uint8 or int64 with 255 = ignore; `panoptic`; `label`: a class index, or a (K,) float tensor where labels are
     soft or several.
     """

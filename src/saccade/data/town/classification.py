@@ -97,9 +97,9 @@ class TownClassification:
 
 
 def _some_object(rng: random.Random, label: int) -> Figure:
-    """An object of class `label`: people do anything, bicycles have no rider."""
+    """An object of class `label`: bicycles have no rider, and people do anything but ride."""
     if label == PERSON:
-        return _somebody(rng, rng.randrange(len(ACTIONS)))
+        return _somebody(rng, rng.choice([a for a in range(len(ACTIONS)) if a != RIDE]))
     if label == DOG:
         return dog(random_breed(rng), rng.uniform(0, 2), rng.uniform(0, 2), rng.random() < 0.6)
     return vehicle(random_vehicle(rng, label), rng.uniform(0, 3))

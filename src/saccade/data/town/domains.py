@@ -55,14 +55,14 @@ class Domain:
     reflection: float = 0.0
     finish: Callable[[View], Pixels] | None = None
 
-    def table(self, colours: NDArray[np.float64], distance: float | NDArray[np.float64], glow: NDArray[np.float64]) -> Pixels:
-        """The colours (n, 3) of materials at `distance` (0 near, 1 the houses) as this domain shows them, uint8."""
+    def table(self, colours: NDArray[np.float64], distances: NDArray[np.float64], glow: NDArray[np.float64]) -> Pixels:
+        """The colours (n, 3) of materials at `distances` (n,) (0 near, 1 the houses) as this domain shows them, uint8."""
         grey = colours @ _LUMINANCE
         shown = grey[:, None] + self.saturation * (colours - grey[:, None])
         own = (self.glow * glow)[:, None]
         shown = shown * np.array(self.ambient) * (1 - own) + np.where(colours[:, 2:] > colours[:, :1], _LAMPLIGHT, colours) * own
         if self.haze:
-            through = np.broadcast_to(np.exp(-self.haze * (0.3 + np.asarray(distance))), grey.shape)[:, None]
+            through = np.exp(-self.haze * (0.3 + distances))[:, None]
             through = through + (1 - through) * 0.6 * own  # lamps pierce the haze
             shown = shown * through + np.array(self.haze_colour) * (1 - through)
         return np.clip(shown + 0.5, 0, 255).astype(np.uint8)
@@ -177,7 +177,9 @@ DOMAINS: dict[DomainName, Domain] = {
     "day": Domain(shadow=0.36),
     "night": Domain(ambient=(0.36, 0.40, 0.57), saturation=0.8, glow=0.95, finish=_night),
     "fog": Domain(saturation=0.8, haze=0.6, haze_colour=(206.0, 212.0, 216.0), glow=0.3, shadow=0.08, finish=_fog),
-    "rain": Domain(ambient=(0.64, 0.69, 0.76), saturation=0.62, haze=0.28, haze_colour=(122.0, 132.0, 144.0), glow=0.5, reflection=0.34, finish=_rain),
+    "rain": Domain(
+        ambient=(0.64, 0.69, 0.76), saturation=0.62, haze=0.28, haze_colour=(122.0, 132.0, 144.0), glow=0.5, reflection=0.34, finish=_rain,
+    ),
     "sketch": Domain(finish=_sketch),
     "camera": Domain(shadow=0.36, finish=_camera),
 }

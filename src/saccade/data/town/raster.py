@@ -29,6 +29,7 @@ class Tile:
     top: int
     ground: float
 
+    @functools.cached_property
     def silhouette(self) -> Image.Image:
         """Mode "1": where the layer is."""
         return self.parts.convert("1", dither=Image.Dither.NONE)
@@ -90,8 +91,8 @@ def arrange(layers: Sequence[Layer], size: tuple[int, int], factor: int) -> Arra
     full = np.zeros(len(tiles), dtype=np.int64)
     for index, tile in enumerate(tiles):
         small = (tile.parts.width // factor, tile.parts.height // factor)
-        mask = tile.parts.resize(small, Image.Resampling.NEAREST).convert("1", dither=Image.Dither.NONE)
-        full[index] = np.count_nonzero(np.asarray(mask))
+        mask = tile.silhouette.resize(small, Image.Resampling.NEAREST)
+        full[index] = mask.histogram()[255]
         canvas.paste(index + 1, (tile.left // factor, tile.top // factor), mask)
     layer_map = np.asarray(canvas)
     visible = np.bincount(layer_map.reshape(-1), minlength=len(tiles) + 1)[1:]
@@ -101,7 +102,7 @@ def arrange(layers: Sequence[Layer], size: tuple[int, int], factor: int) -> Arra
 def paint(image: Image.Image, tiles: Sequence[Tile], palettes: Sequence[NDArray[np.uint8]]) -> None:
     """Paste `tiles` into the RGB `image` of painted size, each in the colours of its palette (parts, 3)."""
     for tile, palette in zip(tiles, palettes, strict=True):
-        image.paste(tile.coloured(palette), (tile.left, tile.top), tile.silhouette())
+        image.paste(tile.coloured(palette), (tile.left, tile.top), tile.silhouette)
 
 
 def cast_shadows(image: Image.Image, shaded: Image.Image, tiles: Sequence[Tile]) -> None:
@@ -112,7 +113,7 @@ def cast_shadows(image: Image.Image, shaded: Image.Image, tiles: Sequence[Tile])
             continue
         width, height = tile.parts.width + int(_SHADOW_ASIDE * foot), max(1, int(_SHADOW_DOWN * foot))
         lean = -_SHADOW_ASIDE / _SHADOW_DOWN
-        shadow = tile.silhouette().transform((width, height), Image.Transform.AFFINE, (1, lean, 0, 0, -1 / _SHADOW_DOWN, foot))
+        shadow = tile.silhouette.transform((width, height), Image.Transform.AFFINE, (1, lean, 0, 0, -1 / _SHADOW_DOWN, foot))
         _paste_at(image, shaded, shadow, (tile.left, round(tile.ground)))
 
 
@@ -124,7 +125,7 @@ def mirror_below(image: Image.Image, tiles: Sequence[Tile], palettes: Sequence[N
             continue
         part, flip = (0, 0, tile.parts.width, foot), Image.Transpose.FLIP_TOP_BOTTOM
         mask = Image.new("L", (tile.parts.width, foot))
-        mask.paste(round(255 * strength), mask=tile.silhouette().crop(part).transpose(flip))
+        mask.paste(round(255 * strength), mask=tile.silhouette.crop(part).transpose(flip))
         image.paste(tile.coloured(palette).crop(part).transpose(flip), (tile.left, round(tile.ground)), mask)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from saccade.data.town.domains import DOMAINS, Light, View
+from saccade.data.town.domains import DOMAINS, Domain, Light, View
 from saccade.data.town.raster import Arrangement, arrange, cast_shadows, mirror_below, paint
 from saccade.data.town.scene import Layer, Scene
-from saccade.data.town.street import Backdrop, paint_street
+from saccade.data.town.street import Backdrop, Street, paint_street
 from saccade.data.town.vocabulary import DomainName
 
 Size = tuple[int, int]  # (height, width)
@@ -53,6 +53,16 @@ def _lit_street(scene: Scene, size: Size, domain: DomainName) -> tuple[Image.Ima
     return pictures[0], pictures[1]
 
 
+def _tables(look: Domain, layers: list[Layer], street: Street) -> list[NDArray[np.uint8]]:
+    """The colours of the parts of each layer, as `look` shows them; one call for all, since the tables are tiny."""
+    if not layers:
+        return []
+    lengths = [len(layer.figure.lengths) for layer in layers]
+    distances = np.repeat([street.distance(layer.y) for layer in layers], lengths)
+    colours, glow = (np.concatenate(parts) for parts in zip(*[(layer.figure.colours, layer.figure.glow) for layer in layers], strict=True))
+    return np.split(look.table(colours, distances, glow), np.cumsum(lengths)[:-1])
+
+
 @dataclass(frozen=True)
 class Frame:
     """The geometry of one frame: its scene, size, layers as arranged, and the semantic map (H, W) of the street behind them."""
@@ -66,7 +76,7 @@ class Frame:
         """The frame (H, W, 3) as `domain` shows it; noise is drawn from `chance`."""
         look, street = DOMAINS[domain], self.scene.street
         tiles = self.arrangement.tiles
-        tables = [look.table(t.layer.figure.colours, street.distance(t.layer.y), t.layer.figure.glow) for t in tiles]
+        tables = _tables(look, [t.layer for t in tiles], street)
         lit, shaded = _lit_street(self.scene, self.size, domain)
         image = lit.copy()
         if look.shadow:
