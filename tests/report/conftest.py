@@ -42,7 +42,7 @@ def write_run(
     """Write a run folder: `shift` is added to its figures."""
     folder.mkdir(parents=True)
     recipe = {
-        "model": {"type": "SSD", "backbone": {"type": "TimmBackbone", "name": "mobilenetv3_small_100"}, "image_size": [320, 320]},
+        "model": {"type": "SSD", "backbone": {"type": "TimmBackbone", "name": "mobilenetv3_small_100"}, "image_size": [320, 320], "levels": []},
         "data": {"train": {"type": "Town", "domain": "day"}, "evaluate": {name: {"type": "Town", "domain": name} for name in data}},
         "learner": {"type": "Supervised", "optimizer": {"type": "SGD", "lr": 0.01 + shift, "momentum": 0.9}},
         "run": {"steps": planned, "batch_size": 16, "best": f"{data[0]}/voc/mAP"},

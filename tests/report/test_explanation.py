@@ -22,7 +22,6 @@ from saccade.report.explanation import (
     follow_sample,
     loop_lines,
     loss_terms,
-    parameter_groups,
     where_written,
 )
 from saccade.report.explanation_view import parts, render, short, show
@@ -61,8 +60,8 @@ def test_modules_have_the_shapes_parameters_and_flops_that_one_counts_by_hand() 
 
 def test_a_sample_is_described_after_every_transform() -> None:
     sample = make_sample(torch.full((3, 40, 60), 7, dtype=torch.uint8), Annotations(boxes=torch.tensor([[0.0, 0, 30, 20]]), labels=torch.tensor([1])))
-    steps, last = follow_sample(sample, [v2.Resize([20, 20]), v2.RandomHorizontalFlip(p=1.0)])
-    assert [s.name for s in steps] == ["data set", "Resize", "RandomHorizontalFlip"] and last.size == (20, 20)
+    steps, last = follow_sample(sample, [v2.Resize([20, 20]), v2.RandomHorizontalFlip(p=1.0)], source=[])
+    assert [s.name for s in steps] == ["list", "Resize", "RandomHorizontalFlip"] and last.size == (20, 20)
     first = {f[0]: f[1:] for f in steps[0].fields}
     assert first["image"] == ("uint8 Image", "3 x 40 x 60", "7 .. 7") and first["boxes"] == ("float32 BoundingBoxes", "1 x 4", "0 .. 30")
     assert {f[0]: f[2] for f in steps[1].fields}["image"] == "3 x 20 x 20" and steps[1].objects == 1
@@ -80,15 +79,6 @@ def test_loss_terms_have_their_shares() -> None:
     terms = loss_terms({"a": torch.tensor(1.0), "b": torch.tensor(3.0)})
     assert [(t.name, t.value, t.share) for t in terms] == [("a", 1.0, 0.25), ("b", 3.0, 0.75)]
     assert loss_terms({"a": torch.tensor(0.0)})[0].share == 0
-
-
-def test_parameter_groups_are_the_optimisers() -> None:
-    model = TwoLayers()
-    optimizer = torch.optim.SGD(
-        [{"params": [model.backbone.weight], "lr": 0.5}, {"params": [*model.head.parameters()], "weight_decay": 0.1, "name": "slow"}], lr=0.25
-    )
-    found = [(g.name, g.tensors, g.parameters, g.learning_rate, g.weight_decay) for g in parameter_groups(optimizer, model)]
-    assert found == [("backbone", 1, 81, 0.5, 0.0), ("slow", 2, 8, 0.25, 0.1)]
 
 
 def example_loop(steps: int) -> int:
@@ -126,7 +116,7 @@ def explanation() -> Explanation:
     batch = model.example_batch((8, 8))
     outputs, rows, flops = follow_batch(model, batch)
     return Explanation(
-        "two <layers>", [Setting("model.type", "TwoLayers", "recipe.yaml:1")], [], rows, flops, loss_terms(model.losses(outputs, batch)),
+        "two <layers>", [Setting("model.type", "TwoLayers", "recipe.yaml:1")], [], rows, flops, 1, loss_terms(model.losses(outputs, batch)),
         loop=[LoopLine(1, "step()", "loop.py:3")], notes=["Town stands in"],
     )
 

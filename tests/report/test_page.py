@@ -59,7 +59,7 @@ def render(*folders: Path) -> tuple[str, Page]:
 def test_the_page_holds_figures_curves_classes_pictures_recipe_and_environment(run_folder: Path) -> None:
     _, page = render(run_folder)
     for expected in ("0.830", "0.680", "coco/AP50", "night", "grad_norm", "bicycle", "Confusion matrix", "precision over recall", "frame_2",
-                     "learner.optimizer.lr", "command line", "zoo/ssd_town.yaml:3", "2.15.0", "600 of 600"):
+                     "learner.optimizer.lr", "command line", "zoo/ssd_town.yaml:3", "2.15.0", "600 of 600", "[320, 320]"):
         assert expected in page.words, expected
     assert sum(tag == "svg" for tag, key, _ in page.attributes if key == "class") >= 8
     assert sum(tag == "img" for tag, key, _ in page.attributes if key == "src") == 12

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from saccade.learning.groups import ParameterGroup
 from saccade.models.contract import Model
 from saccade.structures import Annotations, Batch, Panoptic, Sample
 
@@ -67,17 +67,6 @@ class LossTerm:
 
 
 @dataclass(frozen=True)
-class ParameterGroup:
-    """One group of the optimiser: name, numbers of tensors and parameters, learning rate and weight decay."""
-
-    name: str
-    tensors: int
-    parameters: int
-    learning_rate: float
-    weight_decay: float
-
-
-@dataclass(frozen=True)
 class LoopLine:
     """One statement of the loop, in the order of running; `depth` is how far it is nested."""
 
@@ -95,6 +84,7 @@ class Explanation:
     sample: list[SampleStep] = field(default_factory=list)
     modules: list[ModuleRow] = field(default_factory=list)
     total_flops: int = 0
+    batch_size: int = 0
     losses: list[LossTerm] = field(default_factory=list)
     groups: list[ParameterGroup] = field(default_factory=list)
     optimizer: str = ""
@@ -121,9 +111,9 @@ def _short(file: str) -> str:
     return next((path[len(root) + 1 :] for root in roots if path.startswith(root + "/")), path)
 
 
-def follow_sample(sample: Sample, transforms: Sequence[Callable[[Sample], Sample]]) -> tuple[list[SampleStep], Sample]:
-    """The sample as the data set gives it and after each of `transforms`, and the last of them."""
-    steps = [_describe("data set", "", sample)]
+def follow_sample(sample: Sample, transforms: Sequence[Callable[[Sample], Sample]], source: object) -> tuple[list[SampleStep], Sample]:
+    """The sample as its data set `source` gives it and after each of `transforms`, and the last of them."""
+    steps = [_describe(type(source).__name__, where_written(source), sample)]
     for transform in transforms:
         sample = transform(sample)
         steps.append(_describe(type(transform).__name__, where_written(transform), sample))
@@ -151,7 +141,7 @@ def _tensor_facts(value: Tensor) -> tuple[str, str, str]:
     if not plain.numel():
         return label, _shape(plain), "empty"
     low, high = (float(v) for v in plain.double().aminmax())
-    return label, _shape(plain), f"{low:g} .. {high:g}"
+    return label, _shape(plain), f"{low + 0.0:g} .. {high + 0.0:g}"  # + 0.0 makes of -0 a 0
 
 
 def _shape(value: Tensor) -> str:
@@ -175,11 +165,19 @@ def follow_batch(model: Model, batch: Batch) -> tuple[Mapping[str, Any], list[Mo
         ModuleRow(
             name=name, depth=name.count(".") + 1 if name else 0, kind=type(module).__name__, where=where_written(module), output=shapes.get(name, ""),
             parameters=sum(p.numel() for p in module.parameters()), trainable=sum(p.numel() for p in module.parameters() if p.requires_grad),
-            flops=flops.get(f"{root}.{name}" if name else root, 0), calls=calls.get(name, 0),
+            flops=_spent(name, module, flops, root), calls=calls.get(name, 0),
         )
         for name, module in model.named_modules()
     ]
     return outputs, rows, counter.get_total_flops()
+
+
+def _spent(name: str, module: nn.Module, flops: Mapping[str, int], root: str) -> int:
+    """The FLOPs of a module; those of a container that is never called itself are its children's."""
+    own = flops.get(f"{root}.{name}" if name else root)
+    if own is not None:
+        return own
+    return sum(_spent(f"{name}.{child}" if name else child, part, flops, root) for child, part in module.named_children())
 
 
 def _recorder(name: str, shapes: dict[str, str], calls: dict[str, int]) -> Callable[[nn.Module, Any, Any], None]:
@@ -214,23 +212,6 @@ def loss_terms(losses: Mapping[str, Tensor]) -> list[LossTerm]:
     values = {name: float(value.detach()) for name, value in losses.items()}
     total = sum(values.values())
     return [LossTerm(name, value, value / total if total else 0.0) for name, value in values.items()]
-
-
-def parameter_groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[ParameterGroup]:
-    """The optimiser's groups; a group without a name of its own is called after what its parameters' names begin with."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    rows = []
-    for group in optimizer.param_groups:
-        parameters = group["params"]
-        own = group.get("name") or _common_start([names.get(id(p), "?") for p in parameters])
-        count = sum(p.numel() for p in parameters)
-        rows.append(ParameterGroup(str(own), len(parameters), count, float(group["lr"]), float(group.get("weight_decay", 0.0))))
-    return rows
-
-
-def _common_start(names: Sequence[str]) -> str:
-    starts = list(dict.fromkeys(name.split(".", 1)[0] for name in names))
-    return ", ".join(starts[:4]) + (", ..." if len(starts) > 4 else "")
 
 
 def loop_lines(function: Callable[..., Any], deepest: int = 3) -> list[LoopLine]:

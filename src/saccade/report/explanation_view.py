@@ -30,10 +30,11 @@ class Part:
 def parts(explanation: Explanation, depth: int = 2) -> list[Part]:
     """The parts that have something to show; modules down to `depth` levels below the model."""
     modules = [row for row in explanation.modules if row.depth <= depth]
+    level = "Modules" if len(modules) == len(explanation.modules) else f"Modules down to level {depth}"
     every = [
         Part("Settings", "each value of the recipe and where it was written", _settings(explanation)),
-        Part("One sample, step by step", "after the data set and each transform; a field is shown again where it changed", _sample(explanation.sample)),
-        Part("Modules" if len(modules) == len(explanation.modules) else f"Modules down to level {depth}", _module_remark(explanation, modules), _modules(modules)),
+        Part("One sample, step by step", "after the data set and each transform; fields are shown where they changed", _sample(explanation.sample)),
+        Part(level, _module_remark(explanation, modules), _modules(modules)),
         Part("Loss terms", "weighted, on one real batch before any training step; the training loss is their sum", _losses(explanation)),
         Part("Parameter groups", f"of {explanation.optimizer}, before the schedule" if explanation.optimizer else "", _groups(explanation)),
         Part("The loop", "the statements of one run, in their order", _loop(explanation)),
@@ -63,7 +64,11 @@ def _module_remark(explanation: Explanation, shown: Sequence[ModuleRow]) -> str:
         return ""
     model = explanation.modules[0]
     counts = f"{short(model.parameters)} parameters, {short(model.trainable)} of them trained"
-    return f"{len(shown)} of {len(explanation.modules)} modules; {counts}; {short(explanation.total_flops)} FLOPs for the batch"
+    return f"{len(shown)} of {len(explanation.modules)} modules; {counts}; {short(explanation.total_flops)} FLOPs for {_images(explanation)}"
+
+
+def _images(explanation: Explanation) -> str:
+    return "one image" if explanation.batch_size == 1 else f"the batch of {explanation.batch_size} images"
 
 
 def _modules(rows: Sequence[ModuleRow]) -> Table:
@@ -81,7 +86,7 @@ def _losses(explanation: Explanation) -> Table:
 
 
 def _groups(explanation: Explanation) -> Table:
-    rows = [[g.name, str(g.tensors), short(g.parameters), f"{g.learning_rate:g}", f"{g.weight_decay:g}"] for g in explanation.groups]
+    rows = [[g.name, str(len(g.parameters)), short(g.size), f"{g.lr:g}", f"{g.weight_decay:g}"] for g in explanation.groups]
     return Table(["group", "tensors", "parameters", "learning rate", "weight decay"], rows)
 
 

@@ -117,8 +117,9 @@ def load_run(path: str | Path) -> Run:
 
 
 def flatten(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, scalar) for everything in nested mappings and lists; empty ones come as themselves."""
-    children = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else None
+    """(dotted path, value) for everything in nested mappings and lists; lists of scalars, and what is empty, come as themselves."""
+    nested = isinstance(values, list) and any(isinstance(value, Mapping | list) for value in values)
+    children = values.items() if isinstance(values, Mapping) else enumerate(values) if nested else None
     if not children:
         yield path, values
         return
