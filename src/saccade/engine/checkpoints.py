@@ -63,7 +63,8 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], card
     `tensors` is the model's state dict, `training` nested dicts and lists of tensors, numbers and text. Raises StorageError when there is no room or
     writing fails; what was there before is then untouched.
     """
-    target, partial = folder / f"{_PREFIX}{step:08d}", temporary_folder(folder / f"{_PREFIX}{step:08d}")
+    target = folder_of(folder, step)
+    partial = temporary_folder(target)
     needed = int(_HEADROOM * (_bytes_of(tensors) + _bytes_of(training))) + 65536
     with storage_errors(target, needed):
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +137,11 @@ def pointed(folder: Path, name: str) -> Path | None:
         return None
     target = folder / Path(text).name
     return target if text and target.is_dir() else None
+
+
+def folder_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of `step` lies, or would."""
+    return folder / f"{_PREFIX}{step:08d}"
 
 
 def step_of(checkpoint: Path) -> int:

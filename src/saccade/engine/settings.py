@@ -4,19 +4,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
+from saccade.engine.loggers import Logger
 from saccade.errors import InputError
 from saccade.structures.ranges import NonNegativeInt, PositiveInt
 
 _EPOCHS = re.compile(r"(\d+) epochs?")
-
-
-class LoggerSpec(Protocol):
-    """What a recipe names under `loggers`; see `engine.loggers`."""
-
-    @property
-    def extra(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +37,7 @@ class RunSettings:
     accumulate: PositiveInt = 1
     seed: NonNegativeInt = 0
     log_every: PositiveInt = 10
-    loggers: Sequence[LoggerSpec] = field(default_factory=tuple)
+    loggers: Sequence[Logger] = field(default_factory=tuple)
     strategy: Literal["ddp", "fsdp"] = "ddp"
     find_unused_parameters: bool = False
     strict_storage: bool = False

@@ -1,0 +1,152 @@
+"""Scoring a model on a data set: predictions of every image into metrics and observers, over one process or several.
+
+With several processes each predicts its own part; the metrics' states are merged in the first one, where images are told apart by their ids, so that
+none counts twice.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from saccade.data.formats.results import coco_results
+from saccade.engine.files import atomic_write, storage_errors, write_json
+from saccade.engine.run_folder import strict_number
+from saccade.errors import InputError
+from saccade.learning.supervised import is_sharded
+from saccade.metrics.contract import Metric
+from saccade.models.contract import Model
+from saccade.structures import Batch, Classification, Detections, Prediction
+
+if TYPE_CHECKING:
+    from saccade.engine.launch import Together
+
+Observer = Callable[[Batch, Sequence[Prediction]], object]
+
+
+class BatchSource(Protocol):
+    """What gives the batches of an evaluation, each with `originals`."""
+
+    def batches(self) -> Iterator[Batch]: ...
+
+
+class EvaluationStoppedError(Exception):
+    """The run was asked to stop while it evaluated."""
+
+
+def evaluate(
+    model: Model, loader: BatchSource, metrics: Sequence[Metric], observers: Sequence[Observer] = (), *, together: Together | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext, stop: Callable[[], object] = lambda: False,
+) -> dict[str, float]:
+    """The figures of all `metrics` (which are reset first) on the batches of `loader`; the same in every process.
+
+    `observers` are called with each batch and its predictions, in the process that made them. `together`: the processes of the run. `autocast`: the
+    context of the forward pass. Where `stop` becomes true, on any process, the evaluation ends with EvaluationStoppedError. The model is in training
+    mode afterwards if it was before.
+    """
+    for metric in metrics:
+        metric.reset()
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch, counts in _in_step(loader.batches(), together if is_sharded(model) else None):
+                if stop():
+                    break
+                if device.type != "cpu":
+                    batch = batch.to(device)
+                with autocast():
+                    outputs = model(batch)
+                predictions = model.predictions(outputs, batch)
+                if counts:
+                    _take(batch, predictions, metrics, observers)
+    finally:
+        model.train(was_training)
+    if (together.highest(int(bool(stop()))) if together else stop()):
+        raise EvaluationStoppedError
+    return _figures(metrics, together)
+
+
+def _take(batch: Batch, predictions: list[Prediction], metrics: Sequence[Metric], observers: Sequence[Observer]) -> None:
+    if batch.originals is None:
+        raise TypeError("an evaluation batch needs `originals`, the annotations in original pixels; this loader gives none")
+    for metric in metrics:
+        metric.update(predictions, batch.originals, batch.metas)
+    for observer in observers:
+        observer(batch, predictions)
+
+
+def _in_step(batches: Iterable[Batch], together: Together | None) -> Iterator[tuple[Batch, bool]]:
+    """The batches, each with whether it counts. A model that is spread over processes must run equally often in all of them: those with fewer batches
+    repeat their last."""
+    if together is None or together.world_size == 1:
+        yield from ((batch, True) for batch in batches)
+        return
+    source, batch = iter(batches), None
+    while True:
+        following = next(source, None)
+        if not together.highest(int(following is not None)):
+            return
+        batch = following or batch
+        if together.highest(int(batch is None)):
+            raise InputError("there are fewer images to evaluate than processes; evaluate this data set with one process")
+        assert batch is not None
+        yield batch, following is not None
+
+
+def _figures(metrics: Sequence[Metric], together: Together | None) -> dict[str, float]:
+    if together is None or together.world_size == 1:
+        return _computed(metrics)
+    parts = together.gathered(list(metrics))
+    figures: dict[str, float] = {}
+    if together.rank == 0:
+        for other in parts[1:]:
+            for metric, theirs in zip(metrics, other, strict=True):
+                metric.merge(theirs)
+        figures = _computed(metrics)
+    result: dict[str, float] = together.from_first(figures)
+    return result
+
+
+def _computed(metrics: Sequence[Metric]) -> dict[str, float]:
+    return {name: float(value) for metric in metrics for name, value in metric.compute().items()}
+
+
+class PredictionCollector:
+    """An observer that keeps predictions as the entries of `predictions.json`: COCO results for detections, classes by score for images."""
+
+    def __init__(self, classes: Sequence[str], top: int = 5) -> None:
+        self.classes, self.top = tuple(classes), top
+        self.lines: list[str] = []
+
+    def __call__(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
+        """Take one batch; kinds of predictions that have no such entry are passed over."""
+        for meta, prediction in zip(batch.metas, predictions, strict=True):
+            if isinstance(prediction, Detections):
+                for entry in coco_results(prediction, meta.id, range(len(self.classes))):
+                    self.lines.append(json.dumps({**entry, "category": self.classes[entry["category_id"]]}))
+            elif isinstance(prediction, Classification):
+                best = [{"label": k, "class": self.classes[k], "score": score} for k, score in prediction.top(self.top)]
+                self.lines.append(json.dumps({"id": meta.id, "top": best}))
+
+    def write(self, path: Path) -> None:
+        """Write what was taken, one entry a line."""
+        atomic_write(path, ("[\n" + ",\n".join(self.lines) + "\n]\n").encode())
+
+
+def write_results(folder: Path, figures: dict[str, float], metrics: Sequence[Metric], predictions: PredictionCollector) -> None:
+    """Write `figures.json`, `details.json` and `predictions.json` into `folder`."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "figures.json", {name: strict_number(value) for name, value in figures.items()})
+    details: dict[str, Any] = {}
+    for metric in metrics:
+        details |= metric.details()
+    write_json(folder / "details.json", details)
+    predictions.write(folder / "predictions.json")

@@ -1,0 +1,94 @@
+"""What a person sees while a run goes: on a terminal a bar with rate, time left, losses and memory; in a log file a line now and then."""
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from saccade.structures import Batch, Prediction
+
+_BAR_SECONDS, _LINE_SECONDS = 0.25, 15.0
+_LEFT_OUT = ("lr", "grad_norm", "images_per_second", "waiting")
+
+
+class TrainingProgress:
+    """A bar over the steps `start` to `total`; call it after every step. Costs a look at the clock unless something is shown."""
+
+    def __init__(self, console: Console, start: int, total: int) -> None:
+        self.console, self.start, self.total = console, start, total
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), *times, TextColumn("{task.description}"))
+        self.progress = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
+        self._task: TaskID = self.progress.add_task("", total=total, completed=start)
+        self._interval = _BAR_SECONDS if console.is_terminal else _LINE_SECONDS
+        self._next, self._last = 0.0, (time.monotonic(), start)
+
+    def __enter__(self) -> TrainingProgress:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.refresh()
+        self.progress.stop()
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        """After step number `step`."""
+        now = time.monotonic()
+        if now < self._next and step < self.total:
+            return
+        self._next = now + self._interval
+        (before, step_before), self._last = self._last, (now, step)
+        rate = (step - step_before) / max(now - before, 1e-9)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name not in _LEFT_OUT)
+        text = f"{shown}  lr {figures['lr']:.3g}  {rate:.3g} steps/s  {memory_text()}" if "lr" in figures else shown
+        if self.console.is_terminal:
+            self.progress.update(self._task, completed=step, description=text)
+            self.progress.refresh()
+        else:
+            left = (self.total - step) / rate if rate > 0 else 0.0
+            self.console.print(f"step {step}/{self.total}  {text}  {_duration(left)} left", highlight=False, soft_wrap=True)
+
+    def counting(self, what: str, total: int) -> EvaluationProgress:
+        """A second bar, for an evaluation of `total` images."""
+        return EvaluationProgress(self.progress, what, total)
+
+
+class EvaluationProgress:
+    """An observer of evaluations that moves a bar; `close` removes it."""
+
+    def __init__(self, progress: Progress, what: str, total: int) -> None:
+        self.progress = progress
+        self._task = progress.add_task(f"evaluating {what}", total=total)
+        self._next = 0.0
+
+    def __call__(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
+        """After one batch."""
+        self.progress.advance(self._task, len(predictions))
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _BAR_SECONDS
+            self.progress.refresh()
+
+    def close(self) -> None:
+        """The evaluation is done."""
+        self.progress.remove_task(self._task)
+
+
+def memory_text() -> str:
+    """The memory in use at most so far: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB GPU"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{peak / (2**30 if sys.platform == 'darwin' else 2**20):.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
