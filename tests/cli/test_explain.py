@@ -58,6 +58,9 @@ def test_a_recipe_is_taken_apart_with_file_and_line(recipe: Path, tmp_path: Path
     assert "uint8 Image" in told and "3 x 96 x 96" in told and "3 x 320 x 320" in told
     assert "saccade/models/ssd.py:" in told and "reg_loss" in told and "cls_loss" in told
     assert lines["backbone"][-2:] == ["0.001", "0"] and "MultiStep: 0.01 at 0" in told and "saccade/metrics/coco.py:" in told
+    steps = ("parts = fetch()", "figures = learner.step(*parts)", "record(step, figures)", "save(step)", "evaluate(step)")
+    order = [told.index(step) for step in steps]
+    assert order == sorted(order) and "saccade/engine/loop.py:" in told
     page = (tmp_path / "inside.html").read_text()
     assert "InvertedResidual" in page and "InvertedResidual" not in told
 

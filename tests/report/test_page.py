@@ -132,7 +132,9 @@ def test_warnings_and_skipped_images_are_listed(tmp_path: Path, make_run: Callab
     folder = make_run(tmp_path / "run", data=("day",))
     with open(folder / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"kind": "skipped", "step": 7, "id": "broken_4.jpg", "reason": "cut short"}) + "\n")
+    (folder / "log.txt").write_text("12:00 INFO fine\n12:01 WARNING the disk is nearly full\n")
     _, page = render(folder)
+    assert "the disk is nearly full" in page.words and "INFO fine" not in page.words
     assert "id: broken_4.jpg; reason: cut short" in page.words
 
 

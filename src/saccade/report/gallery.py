@@ -121,6 +121,14 @@ class Gallery:
             return None
 
 
+def gallery_of(name: str, dataset: Dataset, folder: Path, classes: Sequence[str]) -> list[Gallery]:
+    """The gallery of the data set called `name` as further observers of a run's evaluation (an `engine.training.ObserverFactory`).
+
+    It lies in `folder/gallery`, where reports look for it.
+    """
+    return [Gallery(folder=folder / "gallery", dataset=dataset, classes=classes)]
+
+
 def _key(meta: Meta) -> str:
     return str(meta.id)
 

@@ -1,12 +1,13 @@
 """What a run folder holds, read for a report. A run that is still going or was killed is read as far as it got; what is missing is said in `notes`.
 
-The layout is the engine's: `recipe.yaml`, `recipe_origins.json`, `environment.json`, `metrics.jsonl`, `checkpoints/`, and for each data set
-`evaluation/<name>/` with `figures.json`, `details.json` and `gallery/`.
+The layout is the engine's: `recipe.yaml`, `recipe_origins.json`, `environment.json`, `metrics.jsonl`, `log.txt`, `checkpoints/`, and for each
+data set `evaluation/<name>/` with `figures.json`, `details.json` and `gallery/`.
 """
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from saccade.errors import InputError
 
 _NOT_FIGURES = ("kind", "step", "epoch", "time")
+_LEVEL = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def load_run(path: str | Path) -> Run:
         raise InputError(f"{folder} is not a run folder: it holds neither metrics.jsonl nor recipe.yaml nor evaluation/")
     notes: list[str] = []
     records = list(_records(folder / "metrics.jsonl", notes))
+    records += _warnings(folder / "log.txt")
     evaluations = tuple(r for r in records if r.get("kind") == "evaluation")
     return Run(
         path=folder,
@@ -149,6 +152,16 @@ def _records(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
             yield record
         else:
             notes.append(f"metrics.jsonl: line {number} is not a record and is left out")
+
+
+def _warnings(path: Path) -> Iterator[dict[str, Any]]:
+    """What the run's log says at the level of a warning or worse; no log is no warning."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        found = _LEVEL.search(line)
+        if found is not None:
+            yield {"kind": found[0].lower(), "message": line}
 
 
 def _read_recipe(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from saccade.data.contract import Dataset
 from saccade.data.randomness import sample_seed, seeded
 from saccade.data.town.dataset import Town
+from saccade.engine.evaluation import PredictionCollector
+from saccade.engine.loop import run_steps
 from saccade.engine.settings import RunSettings
 from saccade.errors import InputError, SaccadeError
 from saccade.learning.supervised import Supervised
@@ -21,7 +23,8 @@ from saccade.recipes.building import resolve
 from saccade.recipes.recipe import COMMAND_LINE
 from saccade.recipes.registry import find_target
 from saccade.recipes.tree import show_path
-from saccade.report.explanation import Explanation, Setting, follow_batch, follow_sample, loss_terms, where_written
+from saccade.report.explanation import Explanation, Setting, follow_batch, follow_sample, loop_lines, loss_terms, where_written
+from saccade.report.gallery import Gallery
 from saccade.report.opening import recipe_classes
 from saccade.report.run_data import load_run
 from saccade.report.sections import flatten
@@ -149,6 +152,7 @@ def _losses(model: Model, outputs: Outputs, batch: Batch, made: Explanation) -> 
 
 def _look_at_learning(recipe: Recipe, model: Model, length: int, made: Explanation) -> None:
     learner = build_section(recipe, "learner", model=model)
+    made.loop = loop_lines(run_steps)
     made.parts.append(("learner", type(learner).__name__, where_written(learner)))
     if not isinstance(learner, Supervised):
         made.notes.append(f"{type(learner).__name__} makes its parameter groups when a run starts; they are not shown")
@@ -170,7 +174,7 @@ def _rates(learner: Supervised, total: int, per_epoch: int) -> str:
 
 
 def _named_parts(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """The classes that the recipe names for evaluation and logging, without building them."""
+    """The classes that the recipe names for evaluation and logging, without building them, and what looks on while it is evaluated."""
     named = [("metric", spec) for spec in recipe.section("metrics") or []]
     named += [("logger", spec) for spec in (recipe.section("run") or {}).get("loggers") or []]
     rows = []
@@ -178,6 +182,8 @@ def _named_parts(recipe: Recipe) -> list[tuple[str, str, str]]:
         target = find_target(spec["type"])
         if target is not None:
             rows.append((kind, str(spec["type"]), where_written(resolve(target))))
+    if (recipe.section("data") or {}).get("evaluate"):
+        rows += [("observer", observer.__name__, where_written(observer)) for observer in (PredictionCollector, Gallery)]
     return rows
 
 
