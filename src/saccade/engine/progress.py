@@ -1,10 +1,13 @@
 """What a person sees while a run goes: on a terminal a bar with rate, time left, losses and memory; in a log file a line now and then."""
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -80,6 +83,16 @@ class EvaluationProgress:
         self.progress.remove_task(self._task)
 
 
+@contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[EvaluationProgress]:
+    """A bar of its own for one evaluation of `total` images."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as progress:
+        bar = EvaluationProgress(progress, what, total)
+        yield bar
+        progress.refresh()
+
+
 def memory_text() -> str:
     """The memory in use at most so far: of the GPU where there is one, else of this process."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -92,3 +105,28 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+class RunLog(logging.Handler):
+    """saccade's messages on the console (above the bar), and from `follow` on in a file, too. Only the first process shows more than warnings."""
+
+    def __init__(self, console: Console, rank: int = 0) -> None:
+        super().__init__(logging.INFO if rank == 0 else logging.WARNING)
+        self.console, self._file = console, None
+        own = logging.getLogger("saccade")
+        own.setLevel(logging.INFO)
+        own.handlers, own.propagate = [self], False
+
+    _file: logging.FileHandler | None
+
+    def follow(self, path: Path) -> None:
+        """Also write to `path`, appending."""
+        self._file = logging.FileHandler(path, encoding="utf-8")
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one message."""
+        style = {"WARNING": "yellow", "ERROR": "bold red"}.get(record.levelname)
+        self.console.print(record.getMessage(), style=style, highlight=False, markup=False, soft_wrap=True)
+        if self._file is not None:
+            self._file.emit(record)

@@ -86,22 +86,24 @@ def _watch(ranks: Sequence[subprocess.Popen[bytes]], signals: _Forwarding) -> in
     printers = [threading.Thread(target=_print_lines, args=(rank.stderr, number), daemon=True) for number, rank in enumerate(ranks) if rank.stderr]
     for printer in printers:
         printer.start()
-    failed, deadline = None, float("inf")
-    while any(rank.poll() is None for rank in ranks):
-        if failed is None:
-            failed = next(((n, rank.returncode) for n, rank in enumerate(ranks) if rank.returncode), None)
-            deadline = time.monotonic() + _GRACE if failed is not None else deadline
-        elif time.monotonic() > deadline:
-            _end(ranks)
+    codes: dict[int, int] = {}  # of the ranks that ended by themselves
+    deadline = float("inf")
+    while len(codes) < len(ranks):
+        codes |= {number: rank.returncode for number, rank in enumerate(ranks) if rank.poll() is not None}
+        if any(codes.values()) and deadline == float("inf"):
+            deadline = time.monotonic() + _GRACE
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.05)
+    _end(ranks)
     for printer in printers:
         printer.join(1.0)
-    failed = failed or next(((n, rank.returncode) for n, rank in enumerate(ranks) if rank.returncode), None)
-    if failed is None:
+    if not any(codes.values()):
         return 0
-    number, code = failed
     if signals.received:
         return 128 + signals.received
+    # A rank that only noticed the end of another one ends with 1: the cause comes first.
+    number, code = min(((n, c) for n, c in codes.items() if c), key=lambda item: (item[1] == 1, item[0]))
     if code < 0:
         name = signal.Signals(-code).name
         sys.stderr.write(f"error: process {number} of the run was ended by signal {-code} ({name}); the others were stopped.\n")
@@ -113,6 +115,7 @@ def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
     for rank in ranks:
         if rank.poll() is None:
             rank.kill()
+            rank.wait()
 
 
 def _print_lines(stream: IO[bytes], number: int) -> None:

@@ -1,0 +1,139 @@
+"""`saccade evaluate`: the figures of a checkpoint on its own or other data sets."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from saccade.data.contract import Dataset
+    from saccade.data.settings import DataSettings
+    from saccade.metrics.contract import Metric
+    from saccade.models.contract import Model
+    from saccade.recipes import Recipe
+
+
+def command(
+    checkpoint: Annotated[str, typer.Argument(help="A run folder (best checkpoint, else last), a checkpoint folder, or a recipe with --weights.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Values on top of the recipe's.", metavar="[KEY=VALUE]...")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="A name under the recipe's data.evaluate, or the path of any data set; may be repeated.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Take data, transforms and metrics from this recipe; default: that of the run.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results go to OUT/evaluation/DATA; default: the run folder, else here.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto: the first accelerator there is.")] = "auto",
+    plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,
+) -> None:
+    """Score a checkpoint on its own or other data sets; writes figures, details, predictions and pictures."""
+    from rich.console import Console
+
+    from saccade.engine.experiment import evaluate_on
+    from saccade.engine.progress import counting
+    from saccade.recipes.registry import add_plugin
+    from saccade.report.gallery import Gallery
+    from saccade.report.opening import open_model
+
+    for package in plugin or []:
+        add_plugin(package)
+    run = _run_of(checkpoint)
+    values = _recipe_for(checkpoint, recipe, run, overrides or [])
+    model = open_model(checkpoint, weights, device)
+    settings = _settings(values, model)
+    console = Console(stderr=True)
+    results: dict[str, dict[str, float]] = {}
+    for name, dataset in _datasets(data or [], settings, model).items():
+        folder = (out or run or Path()) / "evaluation" / name
+        gallery = Gallery(folder=folder / "gallery", dataset=dataset, classes=model.classes)
+        with counting(console, name, len(dataset)) as bar:
+            results[name] = evaluate_on(
+                model, dataset, settings, _metrics(values, model, dataset), folder, batch_size=batch_size, observers=[gallery, bar]
+            )
+        gallery.close()
+        console.print(f"{name}: results in {folder}", highlight=False, soft_wrap=True)
+    _show(results)
+
+
+def _run_of(checkpoint: str) -> Path | None:
+    """The run folder that `checkpoint` is, or lies in."""
+    path = Path(checkpoint)
+    return next((p for p in (path, path.resolve().parent.parent) if path.is_dir() and (p / "recipe.yaml").is_file()), None)
+
+
+def _recipe_for(checkpoint: str, recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe | None:
+    from saccade.errors import InputError
+    from saccade.recipes import check, load_recipe
+
+    name = recipe or (str(run) if run is not None else None if Path(checkpoint).is_dir() else checkpoint)
+    if name is None:
+        if overrides:
+            raise InputError(f"{checkpoint} is a checkpoint without a run folder, so {overrides[0]} has no recipe to change; name one with --recipe")
+        return None
+    loaded = load_recipe(name, overrides)
+    check(loaded)
+    return loaded
+
+
+def _settings(recipe: Recipe | None, model: Model) -> DataSettings:
+    """Data sets and loading as the recipe says; the transforms are always those that the checkpoint names."""
+    from dataclasses import replace
+
+    from saccade.data.settings import DataSettings
+    from saccade.recipes import build, recipe_from_values
+    from saccade.recipes.building import build_section
+
+    settings = DataSettings()
+    if recipe is not None:
+        values = recipe.values
+        section = {k: v for k, v in (values.get("data") or {}).items() if k not in ("train", "train_transforms", "batch_transforms", "sampler")}
+        settings = build_section(recipe_from_values({**values, "data": section}, recipe.name, recipe.source), "data")
+    specs = getattr(model, "evaluation_transforms", None) or []
+    return replace(settings, evaluation_transforms=[build(spec, where=f"evaluation_transforms.{i}") for i, spec in enumerate(specs)])
+
+
+def _datasets(named: list[str], settings: DataSettings, model: Model) -> dict[str, Dataset]:
+    """The data sets to evaluate by name: all of the recipe's, or those that are named or lie at a path."""
+    from saccade.data.recognition import open_dataset
+    from saccade.errors import InputError
+
+    known = dict(settings.evaluate)
+    if not named:
+        if not known:
+            raise InputError("there is no data set to evaluate: the checkpoint has no recipe with data.evaluate; name a path with --data")
+        return known
+    chosen: dict[str, Dataset] = {}
+    for name in named:
+        if name in known:
+            chosen[name] = known[name]
+        elif Path(name).exists():
+            chosen[Path(name).resolve().name] = open_dataset(name)
+        else:
+            raise InputError(f"--data {name}: neither a path nor one of the recipe's data sets ({', '.join(known) or 'it has none'})")
+    return chosen
+
+
+def _metrics(recipe: Recipe | None, model: Model, dataset: Dataset) -> list[Metric]:
+    """The recipe's metrics; without a recipe those that suit the annotations."""
+    from saccade.engine.experiment import build_metrics
+    from saccade.metrics.classification import ClassificationAccuracy
+    from saccade.metrics.coco import CocoDetection
+    from saccade.metrics.voc import VocDetection
+
+    if recipe is not None and recipe.section("metrics") is not None:
+        return build_metrics(recipe, model.classes)
+    if len(dataset) and dataset.annotations(0).label is not None:
+        return [ClassificationAccuracy(classes=model.classes)]
+    return [VocDetection(classes=model.classes), CocoDetection(classes=model.classes)]
+
+
+def _show(results: dict[str, dict[str, float]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", *results, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in dict.fromkeys(key for figures in results.values() for key in figures):
+        table.add_row(name, *(f"{figures[name]:.4f}" if name in figures else "" for figures in results.values()))
+    Console().print(table)
