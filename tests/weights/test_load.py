@@ -100,7 +100,7 @@ def test_batch_norm_counters_may_be_absent() -> None:
 
 
 def test_an_unknown_origin_is_refused() -> None:
-    with pytest.raises(InputError, match="no key map for weights of 'luffic_ssd'"):
+    with pytest.raises(InputError, match="no key map for 'luffic_ssd'; did you mean 'lufficc_ssd'"):
         load_into(Small(), {}, origin="luffic_ssd")
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from saccade.errors import InputError
+from saccade.recipes import zoo_names
 from saccade.weights.table import find, published, torchvision_weights
 
 
@@ -48,3 +49,8 @@ def test_unknown_names_get_near_ones() -> None:
         find("torchvision/resnet50.IMAGENET1K_V9")
 
 
+
+
+def test_the_recipes_that_entries_name_are_shipped() -> None:
+    named = {entry.recipe for entry in published().values() if entry.recipe is not None}
+    assert named <= set(zoo_names())

@@ -140,10 +140,6 @@ def translate(tensors: Mapping[str, Tensor], module: nn.Module, origin: str) -> 
         return origin, dict(tensors)
     from saccade.weights import maps
 
-    if origin not in maps.ORIGINS:
-        near = difflib.get_close_matches(origin, maps.ORIGINS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"There is no key map for weights of {origin!r}{hint} Known: auto, saccade, {', '.join(maps.ORIGINS)}.")
     return origin, dict(maps.key_map(origin).to_saccade(tensors, module))
 
 
