@@ -26,6 +26,9 @@ _SHUFFLE_V2 = {
     "branch2": {"0": "0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "5": "2.conv", "6": "2.bn"},
 }
 _SHUFFLE_V2_ENDS = {"conv1.0": "conv1.conv", "conv1.1": "conv1.bn", "conv5.0": "layers.3.conv", "conv5.1": "layers.3.bn"}
+# timm's members of the deep stem -> mmclassification's three convolutions; and the flat numbers that some files have instead (mmdetection's way).
+_DEEP_STEM = {"conv1.0": "0.conv", "conv1.1": "0.bn", "conv1.3": "1.conv", "conv1.4": "1.bn", "conv1.6": "2.conv", "bn1": "2.bn"}
+_FLAT_STEM = {"0": "0.conv", "1": "0.bn", "3": "1.conv", "4": "1.bn", "6": "2.conv", "7": "2.bn"}
 # Networks whose last layer mmclassification keeps inside the backbone.
 _LAST_INSIDE = {"vgg": "classifier.6", "alexnet": "classifier.6", "lenet": "classifier.2"}
 
@@ -66,8 +69,9 @@ def _family(backbone: nn.Module) -> tuple[str, Callable[[str], str]]:
 
 
 def _resnet(key: str, deep_stem: bool, average_down: bool) -> str:
-    if deep_stem and key.startswith(("conv1.", "bn1.")):
-        return key.replace("conv1.", "stem.", 1) if key.startswith("conv1.") else key.replace("bn1.", "stem.7.", 1)
+    layer, _, leaf = key.rpartition(".")
+    if deep_stem and layer in _DEEP_STEM:
+        return f"stem.{_DEEP_STEM[layer]}.{leaf}"
     if average_down and key.startswith("layer1."):  # timm keeps a place for the pooling that a stride of 1 does not need
         key = key.replace(".downsample.1.", ".downsample.0.").replace(".downsample.2.", ".downsample.1.")
     return re.sub(r"\.se\.fc(\d)\.", r".se_layer.conv\1.conv.", key)
@@ -129,6 +133,8 @@ def to_saccade(tensors: Tensors, module: nn.Module) -> dict[str, Tensor]:
     prefixed: Any = tensors
     if not any(key.startswith("backbone.") for key in tensors):
         prefixed = {f"backbone.{key}": value for key, value in tensors.items()}
+    if "backbone.stem.0.weight" in prefixed:
+        prefixed = {re.sub(r"^backbone\.stem\.(\d)\.", lambda m: f"backbone.stem.{_FLAT_STEM[m[1]]}.", k): v for k, v in prefixed.items()}
     return timm.to_saccade_by(names, prefixed, module)
 
 

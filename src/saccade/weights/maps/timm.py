@@ -4,6 +4,7 @@ timm's networks that only return features have some names flattened ("stages_0")
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -48,11 +49,10 @@ def _plain(key: str, backbone: nn.Module) -> str:
     if not isinstance(backbone, TimmBackbone):
         return key.removeprefix("body.")
     key = key.removeprefix("body.").removeprefix("model.")
-    for level in backbone.body.feature_info.info:
-        module = str(level["module"])
-        if "." in module and key.startswith(module.partition(".")[0] + "_"):
-            return key.replace("_", ".", 1)
-    return key
+    children = dict(backbone.body.named_children())
+    modules = [str(level["module"]) for level in backbone.body.feature_info.info]
+    flattened = any("." in module and module.replace(".", "_") in children for module in modules)
+    return re.sub(r"^(\w+)_(\d+)\.", r"\1.\2.", key) if flattened else key
 
 
 def to_saccade_by(table_of: Callable[[nn.Module], NameTable], tensors: Tensors, module: nn.Module) -> dict[str, Tensor]:
