@@ -62,6 +62,9 @@ TABLE: dict[str, dict[str, str]] = {
         "RandAugment": "saccade.data.transforms.automatic:RandAugment",
         "RandomErasing": "saccade.data.transforms.classification:RandomErasing",
         "RandomResizedCrop": "saccade.data.transforms.classification:RandomResizedCrop",
+        "RandomSelect": "saccade.data.transforms.detr:RandomSelect",
+        "RandomShortSideResize": "saccade.data.transforms.detr:RandomShortSideResize",
+        "RandomSizeCrop": "saccade.data.transforms.detr:RandomSizeCrop",
         "RemoveDegenerate": "saccade.data.transforms.sample_transform:RemoveDegenerate",
     },
     "batch transforms": {

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from saccade.data.transforms.sample_transform import SampleTransform, chance, change_image, move_with_fill, uniform
 from saccade.structures import Sample
+from saccade.structures.ranges import Probability
 
 
 class Step(NamedTuple):
@@ -149,7 +150,7 @@ class AutoAugment(SampleTransform):
 
     def __init__(
         self, *, fill: tuple[float, float, float] = (128.0, 128.0, 128.0), interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest",
-        negative_probability: float = 0.5,
+        negative_probability: Probability = 0.5,
     ) -> None:
         self.fill, self.interpolation, self.negative_probability = fill, interpolation, negative_probability
 
@@ -172,7 +173,7 @@ class RandAugment(SampleTransform):
 
     def __init__(
         self, *, num_policies: int = 2, magnitude_level: float = 9, magnitude_std: float | Literal["inf"] = 0.0, total_level: float = 30,
-        probability: float = 0.5, negative_probability: float = 0.5, operations: list[str] | None = None,
+        probability: Probability = 0.5, negative_probability: Probability = 0.5, operations: list[str] | None = None,
         fill: tuple[float, float, float] = (128.0, 128.0, 128.0), interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest",
     ) -> None:
         unknown = [name for name in operations or [] if name not in INCREASING]

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate, one_hot
 
 from saccade.errors import InputError
 from saccade.structures import Batch
+from saccade.structures.ranges import Probability
 
 
 class BatchTransform(ABC):
@@ -61,7 +62,7 @@ class OneOf(BatchTransform):
 class Mixup(BatchTransform):
     """lambda * image + (1 - lambda) * partner, lambda from Beta(alpha, alpha), one for the batch (Zhang et al. 2018). Images become float32."""
 
-    def __init__(self, *, alpha: float, probability: float = 1.0) -> None:
+    def __init__(self, *, alpha: float, probability: Probability = 1.0) -> None:
         self.alpha, self.probability = _positive(alpha), probability
 
     def mix(self, batch: Batch, generator: Generator, num_classes: int) -> Batch:
@@ -79,7 +80,7 @@ class CutMix(BatchTransform):
     """
 
     def __init__(
-        self, *, alpha: float, probability: float = 1.0, minmax: tuple[float, float] | None = None, correct_share: bool = True
+        self, *, alpha: float, probability: Probability = 1.0, minmax: tuple[float, float] | None = None, correct_share: bool = True
     ) -> None:
         self.alpha, self.probability, self.minmax, self.correct_share = _positive(alpha), probability, minmax, correct_share
 
@@ -109,7 +110,7 @@ class ResizeMix(BatchTransform):
     """The whole partner, made small, in a rectangle (Qin et al. 2020). lambda is Beta(alpha, alpha) scaled to `min_share`..`max_share`."""
 
     def __init__(
-        self, *, alpha: float, probability: float = 1.0, min_share: float = 0.1, max_share: float = 0.8,
+        self, *, alpha: float, probability: Probability = 1.0, min_share: float = 0.1, max_share: float = 0.8,
         interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear",
     ) -> None:
         if not 0 <= min_share <= max_share <= 1:

@@ -14,9 +14,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from saccade.data.transforms.sample_transform import SampleTransform, chance, change_image, move, uniform
-from saccade.data.transforms.sizes import as_pair
+from saccade.data.transforms.sample_transform import SampleTransform, chance, change_image, crop, move, uniform
+from saccade.data.transforms.sizes import as_pair, proportional_window
 from saccade.structures import Sample
+from saccade.structures.ranges import Probability
 
 
 class Window(NamedTuple):
@@ -88,13 +89,12 @@ class RandomResizedCrop(SampleTransform):
         return (height, width) if fits and max(least, self.min_covered * whole) <= height * width <= largest else None
 
     def _efficientnet_fallback(self, size: tuple[int, int]) -> Window:
-        side = self.size[0] / (self.size[0] + self.crop_padding) * min(size)
-        top, left = (max(0, round((whole - side) / 2)) for whole in size)
-        return Window(top, left, max(1, int(min(size[0], top + side) - top)), max(1, int(min(size[1], left + side) - left)))
+        return Window(*proportional_window(size, (self.size[0], self.size[0]), self.crop_padding))
 
     def apply(self, sample: Sample, drawn: Window) -> Sample:
         """The part, resized."""
-        return move(sample, F.resized_crop, *drawn, list(self.size), interpolation=InterpolationMode(self.interpolation), antialias=self.antialias)
+        part = crop(sample, *drawn)
+        return move(part, F.resize, list(self.size), interpolation=InterpolationMode(self.interpolation), antialias=self.antialias)
 
 
 def _somewhere(size: tuple[int, int], height: int, width: int) -> Window:
@@ -137,7 +137,7 @@ class RandomErasing(SampleTransform):
     """
 
     def __init__(
-        self, *, probability: float = 0.5, area: tuple[float, float] = (0.02, 0.4), aspect: tuple[float, float] = (0.3, 10 / 3),
+        self, *, probability: Probability = 0.5, area: tuple[float, float] = (0.02, 0.4), aspect: tuple[float, float] = (0.3, 10 / 3),
         mode: Literal["const", "rand"] = "const", fill: tuple[float, float, float] = (128.0, 128.0, 128.0),
         fill_std: tuple[float, float, float] | None = None,
     ) -> None:
@@ -174,7 +174,7 @@ class Cutout(SampleTransform):
     left and above (mmcv's cutout).
     """
 
-    def __init__(self, *, size: int | tuple[int, int], fill: float | tuple[float, float, float] = 128.0, probability: float = 0.5) -> None:
+    def __init__(self, *, size: int | tuple[int, int], fill: float | tuple[float, float, float] = 128.0, probability: Probability = 0.5) -> None:
         self.size, self.fill, self.probability = as_pair(size), fill, probability
 
     def draw(self, samples: Sequence[Sample]) -> Window | None:

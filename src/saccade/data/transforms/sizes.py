@@ -12,10 +12,8 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from saccade.data.transforms.sample_transform import SampleTransform, clip_boxes, move, move_with_fill
+from saccade.data.transforms.sample_transform import SampleTransform, clip_boxes, crop, move, move_with_fill
 from saccade.structures import Sample
-
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 def keep_ratio_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple[int, int]:
@@ -42,6 +40,14 @@ def center_crop_window(size: tuple[int, int], crop: tuple[int, int]) -> tuple[in
     return top, left, min(height, top + crop_height) - top, min(width, left + crop_width) - left
 
 
+def proportional_window(size: tuple[int, int], target: tuple[int, int], padding: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the central crop of EfficientNet: sides of target / (target + padding) of the short side, truncated."""
+    sides = [side / (side + padding) * min(size) for side in target]
+    starts = [max(0, round((whole - side) / 2)) for whole, side in zip(size, sides, strict=True)]
+    height, width = (max(1, int(min(whole, start + side) - start)) for whole, start, side in zip(size, starts, sides, strict=True))
+    return starts[0], starts[1], height, width
+
+
 def padded_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
     """The smallest (height, width) that is at least `size` and divisible by `divisor`."""
     return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
@@ -63,10 +69,7 @@ class KeepRatioResize(SampleTransform):
         """The scale to use."""
         if not isinstance(self.scale, list):
             return self.scale
-        if all(isinstance(side, int) for side in self.scale):  # a pair that came as a list
-            return self.scale[0], self.scale[1]  # type: ignore[return-value]
-        short, long = self.scale[int(torch.randint(len(self.scale), ()))]
-        return short, long
+        return self.scale[int(torch.randint(len(self.scale), ()))]
 
     def apply(self, sample: Sample, drawn: float | tuple[int, int]) -> Sample:
         """The sample at its new size."""
@@ -92,13 +95,10 @@ class CenterCrop(SampleTransform):
     def apply(self, sample: Sample, drawn: None) -> Sample:
         """The cropped sample."""
         if not self.efficientnet_style:
-            return move(sample, F.crop, *center_crop_window(sample.size, self.size))
-        height, width = sample.size
-        crop = tuple(side / (side + self.crop_padding) * min(height, width) for side in self.size)
-        top, left = (max(0, round((whole - part) / 2)) for whole, part in zip((height, width), crop, strict=True))
-        sides = [max(1, int(min(whole, start + part) - start)) for whole, start, part in zip((height, width), (top, left), crop, strict=True)]
+            return crop(sample, *center_crop_window(sample.size, self.size))
+        window = proportional_window(sample.size, self.size, self.crop_padding)
         return move(
-            sample, F.resized_crop, top, left, *sides, list(self.size), interpolation=InterpolationMode(self.interpolation), antialias=self.antialias
+            crop(sample, *window), F.resize, list(self.size), interpolation=InterpolationMode(self.interpolation), antialias=self.antialias
         )
 
 

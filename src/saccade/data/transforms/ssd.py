@@ -15,8 +15,9 @@ from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional as F
 
 from saccade.data.transforms.colour import adjust_hue_saturation
-from saccade.data.transforms.sample_transform import SampleTransform, chance, change_image, move, move_with_fill, uniform, without_degenerate
+from saccade.data.transforms.sample_transform import SampleTransform, chance, change_image, crop, move_with_fill, uniform, without_degenerate
 from saccade.structures import Sample
+from saccade.structures.ranges import Probability
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PhotometricDistort(SampleTransform):
 
     def __init__(
         self, *, brightness: float = 32.0, contrast: tuple[float, float] = (0.5, 1.5), saturation: tuple[float, float] = (0.5, 1.5),
-        hue: float = 18.0, probability: float = 0.5,
+        hue: float = 18.0, probability: Probability = 0.5,
     ) -> None:
         self.brightness, self.contrast, self.saturation, self.hue, self.probability = brightness, contrast, saturation, hue, probability
 
@@ -84,7 +85,7 @@ class Expand(SampleTransform):
     torchvision's RandomZoomOut truncates the canvas before it draws the place, and fills segmentation maps with class 0 instead of "ignore".
     """
 
-    def __init__(self, *, fill: tuple[float, float, float] = (123.0, 117.0, 104.0), max_ratio: float = 4.0, probability: float = 0.5) -> None:
+    def __init__(self, *, fill: tuple[float, float, float] = (123.0, 117.0, 104.0), max_ratio: float = 4.0, probability: Probability = 0.5) -> None:
         if max_ratio < 1:
             raise ValueError(f"max_ratio of Expand must be at least 1, got {max_ratio}")
         self.fill, self.max_ratio, self.probability = fill, max_ratio, probability
@@ -157,4 +158,4 @@ class MinIoUCrop(SampleTransform):
             centres = ((sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2).as_subclass(Tensor)
             corners = centres.new_tensor([left, top, right, bottom])
             sample = sample.select(((centres > corners[:2]) & (centres < corners[2:])).all(1))
-        return without_degenerate(move(sample, F.crop, top, left, bottom - top, right - left))
+        return without_degenerate(crop(sample, top, left, bottom - top, right - left))
