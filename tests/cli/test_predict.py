@@ -43,7 +43,7 @@ def test_pictures_and_results_are_written_and_broken_files_named(checkpoint: Pat
     (tmp_path / "in" / "broken.png").write_bytes(b"no")
     code = run("predict", checkpoint, tmp_path / "in", "--out", tmp_path / "out", "--score-threshold", "0", "--device", "cpu")
     told = capsys.readouterr()
-    assert code == 0 and "broken.png" in told.err and "1 images" in told.out
+    assert code == 0 and "broken.png" in told.err and "1 image in" in told.out
     assert (tmp_path / "out" / "a.jpg").is_file()
     rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert rows and all(row["file_name"] == "a.jpg" and row["category_id"] in (1, 2) for row in rows)

@@ -12,13 +12,17 @@ def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the recipe to change: key.path=value.", metavar="[KEY=VALUE]...")] = None,
     depth: Annotated[int, typer.Option(min=0, help="Levels of modules below the model.")] = 2,
     html: Annotated[Path | None, typer.Option(help="Also write a page with all modules to this file.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,
 ) -> None:
     """Show settings with their origins, a sample after every transform, modules with shapes and FLOPs, losses, parameter groups, and the loop."""
     from rich.console import Console
 
+    from saccade.recipes.registry import add_plugin
     from saccade.report.explanation_view import render, show
     from saccade.report.tear_down import explain_target
 
+    for package in plugin or []:
+        add_plugin(package)
     explanation = explain_target(target, overrides or [])
     show(explanation, Console(), depth)
     if html is not None:

@@ -27,6 +27,7 @@ def command(
     ] = "coco",
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Whether pictures and videos are drawn.")] = True,
     weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,
 ) -> None:
     """Run a checkpoint on images, folders and videos; write drawn pictures, drawn videos and predictions.json.
 
@@ -36,9 +37,12 @@ def command(
 
     from saccade.data.media import find_media
     from saccade.errors import DataError
+    from saccade.recipes.registry import add_plugin
     from saccade.report.media_prediction import predict_media
     from saccade.report.opening import open_model
 
+    for package in plugin or []:
+        add_plugin(package)
     media = find_media(inputs, leave_out=out)
     model = open_model(checkpoint, weights, device)
     console = Console(stderr=True)
@@ -73,9 +77,10 @@ def _progress(console: Console, media: Sequence[Medium]) -> Iterator[Callable[[M
 
 def _tell(console: Console, summary: Summary, out: Path) -> None:
     for name, reason in summary.failed:
-        console.print(f"passed over {name}: {reason}", style="yellow", markup=False, highlight=False)
+        console.print(f"passed over {name}: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for name, reason in summary.broken_off:
-        console.print(f"{name} breaks off before its end: {reason}", style="yellow", markup=False, highlight=False)
-    done = [f"{count} {what}" for count, what in ((summary.images, "images"), (summary.frames, "frames")) if count]
+        console.print(f"{name} breaks off before its end: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    counts = ((summary.images, "image"), (summary.frames, "frame"))
+    done = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count]
     if done:
         typer.echo(f"{' and '.join(done)} in {out}")

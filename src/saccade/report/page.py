@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 
 from saccade.report import sections
-from saccade.report.plots import number
 from saccade.report.run_data import DataResult, GalleryPicture, Run, load_run
 from saccade.report.sections import Chart, Table
 
@@ -115,7 +114,7 @@ def _gallery(run: str, result: DataResult) -> _Gallery:
 def _embedded(picture: GalleryPicture) -> _Picture:
     kind = "png" if picture.path.suffix.lower() == ".png" else "jpeg"
     data = base64.b64encode(picture.path.read_bytes()).decode()
-    return _Picture(f"data:image/{kind};base64,{data}", picture.caption, number(picture.quality))
+    return _Picture(f"data:image/{kind};base64,{data}", picture.caption, f"{picture.quality:.2f}")
 
 
 def _facts(run: Run, index: int) -> _RunFacts:
