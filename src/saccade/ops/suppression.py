@@ -25,29 +25,34 @@ def suppress_in_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thresh
 
 
 def best_detections(
-    scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], *, score_threshold: float, iou_threshold: float, most: int, first_look: int = 512
+    scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], *, score_threshold: float, iou_threshold: float, most: int, first_look: int = 256
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """The best `most` (boxes (n, 4), scores (n,), classes (n,)) of every image after suppression within each class, best first.
 
     `scores` (N, P, K): candidates are the pairs of a place p and a class k with a score above `score_threshold`. `boxes_of(image, place)` gives the
-    boxes (m, 4) of candidates (two index vectors), so that only candidates are ever decoded. `first_look`: candidates an image is first searched
-    with; it changes the time, never the result.
+    boxes (m, 4) of candidates (two index vectors), so that only candidates are ever decoded. `first_look`: how many candidates an image is first
+    searched for; it changes the time, never the result.
     """
     num_images, _, num_classes = scores.shape
-    flat = scores.flatten(1)
-    look = min(max(first_look, most), flat.shape[1])
+    passing = scores > score_threshold
+    largest = int(passing.flatten(1).sum(1).max()) if scores.numel() else 0
+    look = largest if largest <= 2 * first_look else max(first_look, most)
     while True:
-        top, where = flat.topk(look, dim=1)  # (N, look), best first
-        image, rank = (top > score_threshold).nonzero(as_tuple=True)
-        candidates = where[image, rank]
-        place, label = candidates // num_classes, candidates % num_classes
-        boxes, found = boxes_of(image, place), top[image, rank]
+        image, place, label = passing.nonzero(as_tuple=True) if look >= largest else _best_candidates(scores, passing, look)
+        found, boxes = scores[image, place, label], boxes_of(image, place)
         kept = suppress_in_groups(boxes, found, image * num_classes + label, iou_threshold)
         survivors = torch.bincount(image[kept], minlength=num_images)
-        exhausted = (top[:, -1] <= score_threshold) | (look == flat.shape[1])
-        if bool(((survivors >= most) | exhausted).all()):
+        if look >= largest or bool((survivors >= most).all()):
             break
-        look = min(4 * look, flat.shape[1])
+        look *= 4
     kept = kept[image[kept].argsort(stable=True)]  # image after image, best first within each
     parts = [index[:most] for index in kept.split(survivors.tolist())]
     return [(boxes[index], found[index], label[index]) for index in parts]
+
+
+def _best_candidates(scores: Tensor, passing: Tensor, look: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(image, place, class) of the best `look` candidates of every image, or all of those that have fewer."""
+    flat = scores.flatten(1).topk(look, dim=1).indices  # (N, look)
+    image, rank = passing.flatten(1).gather(1, flat).nonzero(as_tuple=True)
+    where = flat[image, rank]
+    return image, where // scores.shape[2], where % scores.shape[2]

@@ -2,7 +2,8 @@
 
 Its network is that of `SSD(backbone=SSDVGG16())`, layer for layer: same grids, boxes a cell, order of channels and input statistics, so its logits
 and offsets are ours. Its settings are others: the sizes of the COCO recipe (21, 45, 99, ... pixels), unused COCO ids among the classes (91 logits
-with the background, hence 90 names), boxes clipped before suppression, at most 400 candidates a class and 200 detections.
+with the background, hence 90 names), boxes clipped before suppression, at most 400 candidates a class and 200 detections. And it clips the sizes of
+the priors but not their centres: the 114 priors of the last row and column of the 10 x 10 level lie 4 pixels further out than ours.
 `ssdlite320_mobilenet_v3_large` has other taps and extra levels, so there is no map for it.
 """
 from __future__ import annotations
