@@ -14,13 +14,12 @@ from saccade.recipes import build
 RECIPE = """# A small detector
 model:
   type: SSD
-  image_size: 320
-  backbone: {type: SSDMobileNetV2}
-  predictor: ssdlite
+  image_size: 128
+  backbone: {type: TimmSSD, name: resnet10t, extra_channels: [256, 128]}
 data:
   train: {type: Town, size: 96, num_videos: 2, frames_per_video: 2}
   train_transforms:
-    - {type: Resize, size: [320, 320]}
+    - {type: Resize, size: [128, 128]}
 learner:
   type: Supervised
   optimizer: {type: SGD, lr: 0.01, momentum: 0.9}
@@ -53,16 +52,16 @@ def test_a_recipe_is_taken_apart_with_file_and_line(recipe: Path, tmp_path: Path
     assert run("explain", recipe, "run.batch_size=8", "--depth", 1, "--html", tmp_path / "inside.html") == 0
     told = capsys.readouterr().out
     lines = {line.split()[0]: line.split() for line in told.splitlines() if line.strip()}
-    assert lines["model.image_size"] == ["model.image_size", "320", f"{recipe}:4"]
+    assert lines["model.image_size"] == ["model.image_size", "128", f"{recipe}:4"]
     assert lines["run.batch_size"] == ["run.batch_size", "8", "command", "line"]
-    assert "uint8 Image" in told and "3 x 96 x 96" in told and "3 x 320 x 320" in told
+    assert "uint8 Image" in told and "3 x 96 x 96" in told and "3 x 128 x 128" in told
     assert "saccade/models/ssd.py:" in told and "reg_loss" in told and "cls_loss" in told
     assert lines["backbone"][-2:] == ["0.001", "0"] and "MultiStep: 0.01 at 0" in told and "saccade/metrics/coco.py:" in told
     steps = ("parts = fetch()", "figures = learner.step(*parts)", "record(step, figures)", "save(step)", "evaluate(step)")
     order = [told.index(step) for step in steps]
     assert order == sorted(order) and "saccade/engine/loop.py:" in told
     page = (tmp_path / "inside.html").read_text()
-    assert "InvertedResidual" in page and "InvertedResidual" not in told
+    assert "BasicBlock" in page and "BasicBlock" not in told
 
 
 def test_training_data_that_is_not_here_is_stood_in_for_and_said_so(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,11 +73,11 @@ def test_training_data_that_is_not_here_is_stood_in_for_and_said_so(recipe: Path
 
 
 def test_a_run_keeps_the_origins_that_it_was_started_with(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = {"type": "SSD", "image_size": 320, "backbone": {"type": "SSDMobileNetV2"}, "predictor": "ssdlite"}
+    spec = {"type": "SSD", "image_size": 128, "backbone": {"type": "TimmSSD", "name": "resnet10t", "extra_channels": [256, 128]}}
     torch.manual_seed(0)
     classes = tuple(build({"type": "Town"}).classes)
     folder = tmp_path / "run"
-    card = ModelCard(spec, classes, [{"type": "Resize", "size": [320, 320]}], {})
+    card = ModelCard(spec, classes, [{"type": "Resize", "size": [128, 128]}], {})
     saved = save_checkpoint(folder / "checkpoints", 1, build(spec, classes=classes).state_dict(), card, {})
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "recipe_origins.json").write_text(json.dumps({"model.image_size": "zoo/ssd_town.yaml:7"}))

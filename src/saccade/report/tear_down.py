@@ -118,7 +118,8 @@ def _dataset(recipe: Recipe, data: Mapping[str, Any], model: Model, made: Explan
 
 
 def _stand_in() -> Dataset:
-    return cast(Dataset, Town(size=320, num_videos=_BATCH))
+    # Boxes, labels and tracks, which detectors and classifiers have; maps would only show fields that their data lacks.
+    return cast(Dataset, Town(size=320, num_videos=_BATCH, masks=False, segmentation=False, panoptic=False))
 
 
 def _transforms(data: Mapping[str, Any], recipe: Recipe) -> list[Callable[[Sample], Sample]]:
