@@ -213,13 +213,27 @@ class Loader:
         self._works.start = start_step
         works = iter(self._works)
         made = (self._maker[work] for work in works) if self._processes is None else self._from_workers(self._processes)
-        for value in made:
-            result = unpack(value) if isinstance(value, Parcel) else value
-            if result.error is not None:
-                raise result.error
-            self._note(result.unreadable)
-            if result.batch is not None:
-                yield result.batch
+        try:
+            for value in made:
+                result = unpack(value) if isinstance(value, Parcel) else value
+                if result.error is not None:
+                    raise result.error
+                self._note(result.unreadable)
+                if result.batch is not None:
+                    yield result.batch
+        except (SaccadeError, *_DEFECTS):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the worker processes now; asking for batches again starts new ones.
+
+        They also end with the loader, but one that is kept alive by a traceback or other circles may go in an order in which each worker is waited for.
+        """
+        iterator = None if self._processes is None else self._processes._iterator
+        if self._processes is not None and iterator is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+            self._processes._iterator = None
 
     def _from_workers(self, processes: DataLoader) -> Iterator[Parcel]:
         try:

@@ -69,7 +69,8 @@ def _translate_y(sample: Sample, fraction: float, drawing: Drawing) -> Sample:
 
 
 def _solarize(pixels: Tensor, threshold: float) -> Tensor:
-    return torch.where(pixels < threshold, pixels, 255 - pixels)
+    # As a float: against uint8 pixels torch would wrap the integer 256 round to 0.
+    return torch.where(pixels < float(threshold), pixels, 255 - pixels)
 
 
 def _solarize_add(pixels: Tensor, addition: float) -> Tensor:
