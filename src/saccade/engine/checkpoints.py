@@ -250,7 +250,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
     model: Model = build(without_downloads(card.model), where=f"{checkpoint / CARD}: model", classes=tuple(card.classes))
     fill(model, load_tensors(checkpoint), str(checkpoint))
     model.evaluation_transforms = list(card.evaluation_transforms)  # type: ignore[assignment]
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
 def fill(model: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
