@@ -228,7 +228,7 @@ class Loader:
     def close(self) -> None:
         """End the worker processes now; asking for batches again starts new ones.
 
-        They also end with the loader, but one that is kept alive by a traceback or other circles may go in an order in which each worker is waited for.
+        They also end with the loader; but one that a traceback or another circle keeps alive may go in an order in which each worker is waited for.
         """
         iterator = None if self._processes is None else self._processes._iterator
         if self._processes is not None and iterator is not None:
