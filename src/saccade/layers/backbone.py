@@ -115,6 +115,9 @@ def settle_batch_norms(
         layer.eps = layer.eps if eps is None else eps
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(affine)
+        if (not affine or norm == "frozen") and layer.weight is not None and not layer.weight.is_meta and not layer.weight.any():
+            # Fresh ResNets start their residual branches at zero; a scale that never learns would leave them there.
+            nn.init.ones_(layer.weight)
     if norm == "frozen":
         freeze_batch_norms(body)
 
