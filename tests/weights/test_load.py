@@ -136,3 +136,19 @@ def test_checkpoint_and_run_folders_are_read(tmp_path: Path) -> None:
 def test_a_source_that_does_not_exist_is_an_error_with_near_names() -> None:
     with pytest.raises(InputError, match="lufficc/ssd300_vgg16_voc"):
         read_tensors("lufficc/ssd300_vgg_voc")
+
+
+def test_batch_norm_counters_stored_with_one_dimension_are_taken() -> None:
+    norm = nn.BatchNorm2d(2)
+    tensors = {**norm.state_dict(), "num_batches_tracked": torch.tensor([7])}
+    load_into(norm, tensors, origin="saccade")
+    assert norm.num_batches_tracked.shape == ()
+    assert int(norm.num_batches_tracked) == 7
+
+
+def test_a_refusal_leaves_out_what_was_named_as_missing() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1))
+    with pytest.raises(InputError) as error:
+        load_into(network, nn.Linear(1, 1).state_dict(prefix="0."), origin="saccade", missing=["1."])
+    assert "2.weight" in str(error.value)
+    assert "1.weight" not in str(error.value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from saccade.models.contract import Model
 
 MEMBERS = ("state_dict", "model", "params", "model_state_dict", "net", "weights")  # where checkpoints keep their tensors, in order of preference
 HEADS = "heads"  # in `reinitialise`: the module's own head_keys()
+_COUNTER = "num_batches_tracked"
 _SHOWN = 25
 
 
@@ -105,11 +106,12 @@ def load_into(
     """
     own = module.state_dict()
     chosen, converted = translate(tensors, module, origin)
+    converted = {key: _counter_as(value, own.get(key)) if key.endswith(_COUNTER) else value for key, value in converted.items()}
     renewed = _expand(reinitialise, module)
     differing = [key for key in own if key in converted and converted[key].shape != own[key].shape]
     redrawn = tuple(key for key in differing if key.startswith(renewed))
     matched = tuple(key for key in own if key in converted and key not in differing)
-    absent = [key for key in own if key not in converted and not key.endswith("num_batches_tracked")]
+    absent = [key for key in own if key not in converted and not key.endswith(_COUNTER)]
     left = [key for key in converted if key not in own]
     report = LoadReport(
         origin=chosen,
@@ -124,11 +126,17 @@ def load_into(
     refused_missing = [key for key in absent if not key.startswith(named)] if named else absent
     refused_left = [key for key in left if not key.startswith(named)] if named else left
     if refused_missing or refused_left or report.mismatched:
-        raise InputError(_refusal(module, report, len(own)))
+        refused = replace(report, missing=tuple(refused_missing), unexpected=tuple(refused_left))
+        raise InputError(_refusal(module, refused, len(own)))
     new = {key: value for key, value in own.items() if key not in matched}
     new |= {key: converted[key].to(own[key].dtype) for key in matched}
     module.load_state_dict(new, strict=True)
     return report
+
+
+def _counter_as(value: Tensor, own: Tensor | None) -> Tensor:
+    """A batch-norm counter in the module's shape: some writers of safetensors store scalars as (1,)."""
+    return value.reshape(own.shape) if own is not None and value.numel() == own.numel() else value
 
 
 def translate(tensors: Mapping[str, Tensor], module: nn.Module, origin: str) -> tuple[str, dict[str, Tensor]]:
