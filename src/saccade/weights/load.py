@@ -46,10 +46,11 @@ class LoadReport:
         parts += [f"{len(self.cast)} converted to the model's type"] if self.cast else []
         return "; ".join(parts)
 
-    def table(self) -> str:
-        """The keys that do not fit, kind by kind, with the nearest names."""
+    def table(self, near: LoadReport | None = None) -> str:
+        """The keys that do not fit, kind by kind, each with the nearest key of the other side (of `near`, where this report holds only a part)."""
+        every = near or self
         lines = []
-        for what, mine, theirs in (("missing in the file", self.missing, self.unexpected), ("not in the model", self.unexpected, self.missing)):
+        for what, mine, theirs in (("missing in the file", self.missing, every.unexpected), ("not in the model", self.unexpected, every.missing)):
             if mine:
                 lines += [f"{what} ({len(mine)}):"] + [f"  {key}{_nearest(key, theirs)}" for key in mine[:_SHOWN]]
                 lines += [f"  and {len(mine) - _SHOWN} more"] if len(mine) > _SHOWN else []
@@ -127,7 +128,7 @@ def load_into(
     refused_left = [key for key in left if not key.startswith(named)] if named else left
     if refused_missing or refused_left or report.mismatched:
         refused = replace(report, missing=tuple(refused_missing), unexpected=tuple(refused_left))
-        raise InputError(_refusal(module, refused, len(own)))
+        raise InputError(_refusal(module, refused, report, len(own)))
     new = {key: value for key, value in own.items() if key not in matched}
     new |= {key: converted[key].to(own[key].dtype) for key in matched}
     module.load_state_dict(new, strict=True)
@@ -199,13 +200,13 @@ def _expand(prefixes: Sequence[str], module: nn.Module) -> tuple[str, ...]:
     return tuple(result)
 
 
-def _refusal(module: nn.Module, report: LoadReport, total: int) -> str:
+def _refusal(module: nn.Module, refused: LoadReport, report: LoadReport, total: int) -> str:
     heads = tuple(module.head_keys()) if isinstance(module, Model) else ()
     only_heads = bool(heads and report.mismatched) and all(key.startswith(heads) for key, _, _ in report.mismatched)
     hint = " The shapes that differ are those of the heads; for other classes name them in `reinitialise` (\"heads\": all)." if only_heads else ""
     return (
         f"The weights do not fit {type(module).__name__}: {len(report.matched)} of its {total} tensors match ({report.origin} names).{hint} "
-        f"What may be absent must be named in `missing`.\n{report.table()}"
+        f"What may be absent must be named in `missing`.\n{refused.table(near=report)}"
     )
 
 
