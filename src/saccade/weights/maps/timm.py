@@ -58,7 +58,7 @@ def _plain(key: str, backbone: nn.Module) -> str:
 def to_saccade_by(table_of: Callable[[nn.Module], NameTable], tensors: Tensors, module: nn.Module) -> dict[str, Tensor]:
     """`tensors` under our names by the table of `module`; what is not in it keeps its name, batch-norm counters without a place are left out.
 
-    Linear layers that we have as convolutions (VGG's hidden ones) get their shape.
+    Linear layers that we have as convolutions (VGG's hidden ones) and counters that are stored as rows of one get their shape.
     """
     own = module.state_dict()
     ours = {theirs: ours for ours, theirs in table_of(module).items()}
@@ -75,7 +75,8 @@ def from_saccade_by(table_of: Callable[[nn.Module], NameTable], tensors: Tensors
 
 def _shaped(value: Tensor, own: Tensor) -> Tensor:
     linear_as_convolution = value.ndim == 2 and own.ndim == 4 and value.shape == own.flatten(1).shape
-    return value.reshape(own.shape) if linear_as_convolution else value
+    counter_as_row = own.ndim == 0 and value.shape == (1,)
+    return value.reshape(own.shape) if linear_as_convolution or counter_as_row else value
 
 
 def recognises(keys: Collection[str]) -> bool:
