@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import random
 import signal
 import socket
 import sys
@@ -22,8 +21,8 @@ from torch import Tensor
 
 from saccade.data.contract import Video
 from saccade.engine.experiment import Experiment
+from saccade.engine.launch import import_fabric
 from saccade.engine.loop import Callback
-from saccade.engine.supervision import end_with_supervisor
 from saccade.errors import SaccadeError
 from saccade.recipes import build_section, recipe_from_values
 from saccade.recipes.recipe import Recipe
@@ -31,7 +30,8 @@ from saccade.structures import Annotations, Sample, make_sample
 
 CLASSES = ("dark", "grey", "light")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tiny_run", "lightning_fabric", "lightning_fabric.strategies", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["tiny_run", "torch._dynamo"])
+import_fabric()
 
 
 class Noise:
@@ -97,20 +97,29 @@ def train(
     experiment.train(folder, resume=resume, accelerator="cpu", callbacks=callbacks, **options)
 
 
-def in_process(target: Callable[..., object], *arguments: Any, rank: int | None = None, ranks: int = 1, port: int = 0, **named: Any) -> BaseProcess:
-    """Start `target` in a process of its own that ends as the command line does; as one of several ranks where `rank` says so."""
+def in_process(
+    target: Callable[..., object], *arguments: Any, rank: int | None = None, ranks: int = 1, port: int = 0, stderr: Path | None = None, **named: Any
+) -> BaseProcess:
+    """Start `target` in a process of its own that ends as the command line does; as one of several ranks where `rank` says so.
+
+    What it says goes to the file `stderr`, where there is one.
+    """
     environment = {} if rank is None else {
         "LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "NODE_RANK": "0",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }
-    process = CONTEXT.Process(target=_as_command, args=(target, arguments, named, environment))
+    process = CONTEXT.Process(target=_as_command, args=(target, arguments, named, environment, stderr))
     process.start()
     return process
 
 
-def _as_command(target: Callable[..., object], arguments: Sequence[Any], named: dict[str, Any], environment: dict[str, str]) -> None:
+def _as_command(
+    target: Callable[..., object], arguments: Sequence[Any], named: dict[str, Any], environment: dict[str, str], stderr: Path | None
+) -> None:
     os.environ.update(environment)
-    end_with_supervisor()
+    if stderr is not None:
+        os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    multiprocessing.set_start_method("fork", force=True)  # for the data workers, as in a program that no server started
     try:
         target(*arguments, **named)
     except SaccadeError as error:
@@ -205,8 +214,3 @@ class SlowSteps:
 
     def __call__(self, step: int, figures: object) -> None:
         time.sleep(self.seconds)
-
-
-def random_moment(seed: int) -> random.Random:
-    """A reproducible source of kill moments."""
-    return random.Random(seed)

@@ -95,7 +95,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, **options: Any) -> Non
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     if rank == 0:
-        console.print(f"Done. `saccade report {folder}` makes a page of it, `saccade predict {folder} IMAGE...` uses it.", highlight=False)
+        hint = f"Done. `saccade report {folder}` makes a page of it, `saccade predict {folder} IMAGE...` uses it."
+        console.print(hint, highlight=False, soft_wrap=True)
 
 
 def _gallery(data: str, dataset: Dataset, folder: Path, classes: Sequence[str]) -> list[Observer]:

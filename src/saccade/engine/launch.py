@@ -6,8 +6,10 @@ Fabric then knows devices, precision and strategy: DDP copies the model into eve
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import random
+import sys
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
@@ -81,7 +83,7 @@ def start_fabric(settings: RunSettings, accelerator: Accelerator = "auto") -> Fa
 
     Raises InputError for what this machine can't do (precision, strategy).
     """
-    from lightning_fabric import Fabric
+    Fabric = import_fabric()  # noqa: N806
     from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
     place = find_place()
@@ -98,6 +100,20 @@ def start_fabric(settings: RunSettings, accelerator: Accelerator = "auto") -> Fa
     fabric.launch()
     torch.use_deterministic_algorithms(settings.deterministic)
     return fabric
+
+
+def import_fabric() -> type[Fabric]:
+    """Fabric's class. Where torchmetrics is installed Fabric would import it, which takes seconds and serves a part of it that is not used here."""
+    hidden = "torchmetrics" not in sys.modules
+    if hidden:
+        sys.modules["torchmetrics"] = None  # type: ignore[assignment]
+    try:
+        from lightning_fabric import Fabric
+    finally:
+        if hidden:
+            del sys.modules["torchmetrics"]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric
 
 
 def _check(settings: RunSettings, kind: str, place: Place) -> None:

@@ -122,10 +122,15 @@ def describe_environment() -> dict[str, Any]:
             versions[package] = metadata.version(package)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": _command(),
         "python": platform.python_version(), "versions": versions, "system": platform.platform(), "processor": _processor(),
         "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus, "commit": _commit(),
     }
+
+
+def _command() -> str:
+    program = Path(sys.argv[0])
+    return " ".join([program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
 
 def _processor() -> str:

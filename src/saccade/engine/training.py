@@ -153,9 +153,11 @@ class Training:
             seed_everything(self.settings.seed + step, self.together.rank)
         self.best_score, self.saved_step = state["best_score"], step
         if self.first:
+            self.folder.describe(self.recipe)
             self.records.cut_after(step)
             self._recall_best()
             self.records.append("resume", step, {"checkpoint": newest.name, **({"permitted": permitted} if permitted else {})})
+            _log.info("resuming at step %d from %s", step, newest)
         self.best_score = self.together.from_first(self.best_score)
         return step
 
