@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms import v2
 
 from saccade.data.loading import Loader
-from saccade.data.randomness import mixed_seed, sample_seed, seeded
+from saccade.data.randomness import mixed_seed, preserved, sample_seed, seed_globals
 from saccade.data.sampling import RepeatedAugmentation, Shuffled
 from saccade.data.settings import DataSettings, evaluation_loaders, training_loader
 from saccade.data.transforms.batch import BatchTransform, CutMix, Mixup
@@ -115,10 +115,13 @@ def test_seeds_differ_between_samples_passes_and_copies() -> None:
     seeds = {sample_seed(*key) for key in np.ndindex(5, 5, 5, 3)}
     assert len(seeds) == 375 and all(0 <= seed < 2**63 for seed in seeds)
     assert mixed_seed(1, 23) != mixed_seed(12, 3)
-    with seeded(5):
-        first = torch.rand(2)
-    with seeded(5):
-        assert torch.equal(torch.rand(2), first)
+    state = torch.get_rng_state()
+    with preserved():
+        seed_globals(5)
+        first = (torch.rand(2).tolist(), np.random.rand(), random.random())
+        seed_globals(5)
+        assert (torch.rand(2).tolist(), np.random.rand(), random.random()) == first and torch.get_num_threads() == 1
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_augmentation_differs_between_passes_and_between_repeats() -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from saccade.data.contract import Dataset
-from saccade.data.randomness import generator, sample_seed, seeded
+from saccade.data.randomness import generator, preserved, sample_seed, seed_globals
 from saccade.data.sampling import Entry, Sampler, Shuffled, Stream, evaluation_indices
 from saccade.data.transforms.batch import BatchTransform
 from saccade.data.transport import Parcel, pack, unpack
@@ -70,11 +70,12 @@ class _Maker(TorchDataset):
         samples: list[Sample] = []
         originals: list[Annotations] = []
         made = _Made()
-        for entry in work.entries:
-            found = self._first_readable(entry, made.unreadable)
-            if found is not None:
-                samples.append(found[0])
-                originals.append(found[1])
+        with preserved():
+            for entry in work.entries:
+                found = self._first_readable(entry, made.unreadable)
+                if found is not None:
+                    samples.append(found[0])
+                    originals.append(found[1])
         if not samples:
             return made
         batch = collate(samples, self.settings.size_divisor, None if self.settings.training else originals)
@@ -102,15 +103,15 @@ class _Maker(TorchDataset):
         return None
 
     def _sample(self, epoch: int, number: int, copy: int) -> tuple[Sample, Annotations]:
-        with seeded(sample_seed(self.settings.seed, epoch, number, copy)):
-            sample = self.dataset[number]
-            original = sample.annotations()
-            for transform in self.transforms:
-                try:
-                    sample = transform(sample)
-                except _DEFECTS as error:
-                    error.add_note(f"(in {type(transform).__name__}, on sample {self.dataset.item_id(number)} of {self.dataset.name})")
-                    raise
+        seed_globals(sample_seed(self.settings.seed, epoch, number, copy))
+        sample = self.dataset[number]
+        original = sample.annotations()
+        for transform in self.transforms:
+            try:
+                sample = transform(sample)
+            except _DEFECTS as error:
+                error.add_note(f"(in {type(transform).__name__}, on sample {self.dataset.item_id(number)} of {self.dataset.name})")
+                raise
         return sample, original
 
 

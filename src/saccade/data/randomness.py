@@ -31,18 +31,24 @@ def generator(*keys: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(mixed_seed(*keys))
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch's CPU generator, NumPy's and Python's global ones start from `seed` and torch computes with one thread; afterwards all
-    are as they were.
+def seed_globals(seed: int) -> None:
+    """Start torch's CPU generator, NumPy's and Python's global ones from `seed`.
 
-    The generator is seeded directly: `torch.manual_seed` would also queue a seeding of every accelerator, once a sample.
+    torch's generator is seeded directly: `torch.manual_seed` would also queue a seeding of every accelerator, once a sample.
     """
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    threads = torch.get_num_threads()
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Within the block torch computes with one thread; afterwards the number of threads and the three global generators are as they were.
+
+    One block serves many samples: keeping the states costs as much as all other bookkeeping of a sample.
+    """
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
