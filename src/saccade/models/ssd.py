@@ -163,7 +163,7 @@ def probe_levels(backbone: nn.Module, image_size: int) -> tuple[list[int], list[
 
 
 def _flat(head: Tensor, values: int) -> Tensor:
-    return head.permute(0, 2, 3, 1).reshape(len(head), -1, values)  # (N, A * values, H, W) -> (N, H * W * A, values)
+    return head.permute(0, 2, 3, 1).reshape(head.shape[0], -1, values)  # (N, A * values, H, W) -> (N, H * W * A, values)
 
 
 def _ssd_heads(channels: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
