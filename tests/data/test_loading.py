@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms import v2
 
 from saccade.data.loading import Loader
-from saccade.data.randomness import mixed_seed, preserved, sample_seed, seed_globals
+from saccade.data.randomness import mixed_seed, preserved, sample_seed, seed_globals, seeded
 from saccade.data.sampling import RepeatedAugmentation, Shuffled
 from saccade.data.settings import DataSettings, evaluation_loaders, training_loader
 from saccade.data.transforms.batch import BatchTransform, CutMix, Mixup
@@ -121,6 +121,8 @@ def test_seeds_differ_between_samples_passes_and_copies() -> None:
         first = (torch.rand(2).tolist(), np.random.rand(), random.random())
         seed_globals(5)
         assert (torch.rand(2).tolist(), np.random.rand(), random.random()) == first and torch.get_num_threads() == 1
+    with seeded(5):
+        assert torch.rand(2).tolist() == first[0]
     assert torch.equal(torch.get_rng_state(), state)
 
 

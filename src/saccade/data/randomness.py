@@ -57,3 +57,11 @@ def preserved() -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block everything is as the loader has it for a sample of this seed; afterwards as it was."""
+    with preserved():
+        seed_globals(seed)
+        yield
