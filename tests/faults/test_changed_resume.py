@@ -1,4 +1,4 @@
-"""F12: a resumed run is the same run. What can't change its result may differ; the rest is refused with the differences and the flag that permits it."""
+"""F12: a resumed run is the same run. What can't change its result may differ; the rest is refused, with the flag that permits it."""
 from __future__ import annotations
 
 from pathlib import Path

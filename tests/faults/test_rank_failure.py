@@ -29,7 +29,8 @@ if __name__ == "__main__":
     if not started_by_launcher():
         sys.exit(run_ranks(2))
     end_with_supervisor()
-    tiny_run._as_command(tiny_run.train, [Path({folder!r})], {{"callbacks": [fail, tiny_run.SlowSteps(0.01)], "run": {{"steps": 100000}}}}, {{}}, None)
+    named = {{"callbacks": [fail, tiny_run.SlowSteps(0.01)], "run": {{"steps": 100000}}}}
+    tiny_run._as_command(tiny_run.train, [Path({folder!r})], named, {{}}, None)
 """
 
 

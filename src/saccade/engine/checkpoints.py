@@ -27,6 +27,7 @@ from torch import Tensor
 
 from saccade.engine.files import atomic_write, digest_of, require_space, storage_errors, sync_folder, temporary_folder, write_synced
 from saccade.errors import InputError, StorageError
+from saccade.learning.layout import channels_last
 from saccade.recipes import build
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
     model: Model = build(without_downloads(card.model), where=f"{checkpoint / CARD}: model", classes=tuple(card.classes))
     fill(model, load_tensors(checkpoint), str(checkpoint))
     model.evaluation_transforms = list(card.evaluation_transforms)  # type: ignore[assignment]
-    return model.to(device).to(memory_format=torch.channels_last).eval()
+    return cast("Model", channels_last(model.to(device)).eval())
 
 
 def fill(model: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

@@ -154,12 +154,15 @@ def _shard(module: nn.Module, mesh: Any, bf16: bool) -> nn.Module:
     policy = MixedPrecisionPolicy()
     if bf16:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
+    for parameter in module.parameters():  # channels-last weights can't be split
+        parameter.data = parameter.data.contiguous()
     for part in list(module.modules()):
         if isinstance(part, nn.ModuleList | nn.Sequential):
             for block in part.children():
                 if sum(p.numel() for p in block.parameters()) >= _SHARDED_FROM and not isinstance(block, nn.ModuleList | nn.Sequential):
                     fully_shard(block, mesh=mesh["data_parallel"], mp_policy=policy)
-    fully_shard(module, mesh=mesh["data_parallel"], mp_policy=policy)
+    for network in module.children():  # the network itself, so that it also works without the wrapper that training calls
+        fully_shard(network, mesh=mesh["data_parallel"], mp_policy=policy)
     return module
 
 

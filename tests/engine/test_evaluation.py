@@ -1,0 +1,71 @@
+"""Evaluation hands every image to every metric and observer, and leaves model and random numbers as they were."""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
+from tiny_run import Noise, tiny_experiment, tiny_recipe
+
+from saccade.data.loading import Loader
+from saccade.engine.evaluation import EvaluationStoppedError, PredictionCollector, evaluate, write_results
+from saccade.metrics.classification import ClassificationAccuracy
+from saccade.structures import Batch, Classification, Detections, Meta
+
+
+def loader(batch_size: int = 4) -> Loader:
+    return Loader(dataset=Noise(10), batch_size=batch_size, training=False)
+
+
+def test_the_figures_do_not_depend_on_the_batch_size() -> None:
+    model = tiny_experiment(tiny_recipe()).model
+    metric = ClassificationAccuracy(classes=model.classes)
+    figures = [evaluate(model, loader(size), [metric]) for size in (1, 3, 10)]
+    assert figures[0] == figures[1] == figures[2]
+    assert len(metric.outcomes().label) == 10
+
+
+def test_the_model_is_evaluated_in_evaluation_mode_and_left_as_it_was() -> None:
+    model = tiny_experiment(tiny_recipe()).model
+    modes = []
+    model.register_forward_hook(lambda *_: modes.append(model.training))
+    model.train()
+    evaluate(model, loader(), [])
+    assert modes == [False] * 3 and model.training
+    model.eval()
+    evaluate(model, loader(), [])
+    assert not model.training
+
+
+def test_observers_see_every_batch_with_its_predictions() -> None:
+    model = tiny_experiment(tiny_recipe()).model
+    seen: list[tuple[int, int]] = []
+    evaluate(model, loader(), [], [lambda batch, predictions: seen.append((len(batch), len(predictions)))])
+    assert seen == [(4, 4), (4, 4), (2, 2)]
+
+
+def test_a_request_to_stop_ends_it() -> None:
+    model = tiny_experiment(tiny_recipe()).model
+    seen: list[Batch] = []
+    with pytest.raises(EvaluationStoppedError):
+        evaluate(model, loader(), [], [lambda batch, predictions: seen.append(batch)], stop=lambda: len(seen) == 2)
+    assert len(seen) == 2
+
+
+def test_detections_become_coco_results_with_class_names_and_classifications_their_best(tmp_path: Path) -> None:
+    collector = PredictionCollector(("cat", "dog"))
+    boxes = torch.tensor([[1.0, 2.0, 4.0, 6.0]])
+    batch = Batch(torch.zeros(2, 3, 4, 4), [], [Meta("set", 7), Meta("set", "x")])
+    collector(batch, [Detections(boxes, torch.tensor([0.5]), torch.tensor([1])), Classification(torch.tensor([0.25, 0.75]))])
+    metric = ClassificationAccuracy(classes=("cat", "dog"))
+    write_results(tmp_path / "val", {"a": float("nan"), "b": 0.5}, [metric], collector)
+    assert json.loads((tmp_path / "val/predictions.json").read_text()) == [
+        {"image_id": 7, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5, "category": "dog"},
+        {"id": "x", "top": [{"label": 1, "class": "dog", "score": 0.75}, {"label": 0, "class": "cat", "score": 0.25}]},
+    ]
+    assert json.loads((tmp_path / "val/figures.json").read_text()) == {"a": "NaN", "b": 0.5}
+    assert "classification" in json.loads((tmp_path / "val/details.json").read_text())
