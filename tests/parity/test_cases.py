@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from check_case import check, compare
+from check_case import check, compare, swap_equal_scores
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases").glob("*/case.json"))
 
@@ -54,3 +54,11 @@ def test_full_outputs_are_strided_as_the_golden_is() -> None:
     assert compare("x", value, value[::3], case).passed
     assert compare("x", value[::3], value[::3], case).passed
     assert not compare("x", value[:3], value[::3], case).passed
+
+
+def test_only_detections_of_equal_scores_may_swap() -> None:
+    golden = {"det_scores": np.array([0.9, 0.5000001, 0.5, 0.2]), "det_labels": np.array([3, 7, 8, 1]), "det_boxes": np.arange(16.0).reshape(4, 4)}
+    swapped = {name: value[[0, 2, 1, 3]] for name, value in golden.items()}
+    assert all(np.array_equal(value, golden[name]) for name, value in swap_equal_scores(swapped, golden).items() if name != "det_scores")
+    moved = {name: value[[1, 0, 2, 3]] for name, value in golden.items()}
+    assert swap_equal_scores(moved, golden)["det_labels"].tolist() == [7, 3, 8, 1]
