@@ -2,7 +2,8 @@
 
 A case says what was computed (`case.json`) and what came out (`golden.npz`); a runner of `runners/` computes the same with saccade. Floats agree when
 |got - golden| <= absolute + relative * |golden| (an output's own numbers before the case's), integers when they are equal, but for the fraction
-that an output names as `mismatch`, or within the numbers of their own that they have. Prints one line an output with its largest deviation, and exits with 1 when anything misses.
+that an output names as `mismatch`, or within the numbers of their own that they have. Prints one line an output with its largest deviation, and
+exits with 1 when anything misses.
 """
 from __future__ import annotations
 
