@@ -2,14 +2,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
 from tiny_run import end, in_ranks, losses, records, run_to_end, same, train, weights
 
 # Dropout draws other numbers in every process, so the model here has none.

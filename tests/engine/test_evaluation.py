@@ -2,13 +2,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
 from tiny_run import Noise, tiny_experiment, tiny_recipe
 
 from saccade.data.loading import Loader

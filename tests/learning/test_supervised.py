@@ -48,9 +48,9 @@ def joined(*parts: Batch) -> Batch:
     return Batch(torch.cat([p.images for p in parts]), [t for p in parts for t in p.targets], [m for p in parts for m in p.metas])
 
 
-def learner(precision: Any = "32-true", total: int = 10, **settings: Any) -> Supervised:
+def learner(precision: Any = "32-true", total: int = 10, plugins: Any = None, **settings: Any) -> Supervised:
     made = Supervised(**{"model": Linear(), "optimizer": SGD(lr=0.1), **settings})
-    fabric = import_fabric()(accelerator="cpu", devices=1, precision=precision)
+    fabric = import_fabric()(accelerator="cpu", devices=1, precision=None if plugins else precision, plugins=plugins)
     made.setup(fabric, total, 5)
     return made
 
@@ -125,3 +125,33 @@ def test_bf16_trains_close_to_fp32_with_whole_weights() -> None:
         a, b = exact.step(batch(step, 6)), mixed.step(batch(step, 6))
         assert b["loss"] == pytest.approx(a["loss"], rel=0.05)
     assert all(p.dtype == torch.float32 for p in mixed.model.parameters())
+
+
+def test_an_overflow_of_the_fp16_loss_scale_costs_the_update_and_not_the_run() -> None:
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    made = learner(plugins=MixedPrecision("16-mixed", "cpu", scaler), clip_norm=1.0)
+    exact = learner(clip_norm=1.0)
+    for step in range(3):
+        assert made.step(batch(step, 6))["loss"] == pytest.approx(exact.step(batch(step, 6))["loss"], rel=0.05)
+    before = copy.deepcopy(made.model.state_dict())
+    scaler.update(2.0**127)
+    far = batch(5, 6)
+    far.targets[0].label = 1000
+    figures = made.step(far)
+    assert not torch.isfinite(torch.tensor(figures["grad_norm"]))
+    assert all(torch.equal(before[k], v) for k, v in made.model.state_dict().items())
+    assert scaler.get_scale() < 2.0**127
+    assert made.state_dict()["scaler"]["scale"] == scaler.get_scale()
+
+
+def test_a_gradient_that_overflows_again_and_again_ends_the_run() -> None:
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    made = learner(plugins=MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10, backoff_factor=0.999)))
+    made.model.layer.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[operator]
+    for step in range(24):
+        made.step(batch(step, 2))
+    with pytest.raises(NumericError, match=r"gradient of layer\.weight"):
+        made.step(batch(24, 2))

@@ -18,7 +18,7 @@ from saccade.data.formats.results import coco_results
 from saccade.engine.files import atomic_write, storage_errors, write_json
 from saccade.engine.run_folder import strict_number
 from saccade.errors import InputError
-from saccade.learning.supervised import is_sharded
+from saccade.learning.wrapping import is_sharded
 from saccade.metrics.contract import Metric
 from saccade.models.contract import Model
 from saccade.structures import Batch, Classification, Detections, Prediction

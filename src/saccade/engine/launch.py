@@ -256,7 +256,7 @@ class Together:
 
 def whole_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The state dict of `model`; of a model that is spread over processes the whole tensors on the CPU, and every process must call it."""
-    from saccade.learning.supervised import is_sharded
+    from saccade.learning.wrapping import is_sharded
 
     if not is_sharded(model):
         return model.state_dict()

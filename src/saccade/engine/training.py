@@ -326,7 +326,7 @@ class Training:
 
 def load_whole_tensors(learner: Learner, tensors: Mapping[str, Any], checkpoint: Path) -> None:
     """Load a checkpoint's weights into the learner's model, which may be spread over processes."""
-    from saccade.learning.supervised import is_sharded
+    from saccade.learning.wrapping import is_sharded
 
     if not is_sharded(learner.model):
         checkpoints.fill(learner.model, tensors, str(checkpoint))

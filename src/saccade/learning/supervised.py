@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saccade.learning.gradients import all_finite, not_finite_error, parameters_not_finite, sample_names, total_norm
 from saccade.learning.groups import GroupRules, ParameterGroup, parameter_groups
-from saccade.learning.layout import channels_last
 from saccade.learning.optimizers import OptimizerSpec
 from saccade.learning.schedules import Constant, Schedule
+from saccade.learning.wrapping import WrappedModel, is_sharded
 from saccade.models.contract import Model
-from saccade.structures import Batch, Outputs
+from saccade.structures import Batch
 from saccade.structures.ranges import NonNegativeFloat, PositiveFloat
 
 if TYPE_CHECKING:
@@ -50,12 +50,10 @@ class Supervised:
     def setup(self, fabric: Fabric, total_steps: int, steps_per_epoch: int) -> None:
         """Put the network on its device, wrapped for the run's processes, and make the optimiser."""
         self._fabric, self._total_steps, self._steps_per_epoch = fabric, total_steps, steps_per_epoch
-        channels_last(self.model)
-        self._forward = fabric.setup_module(Forwarding(self.model))
-        self._scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
+        self._wrapped = WrappedModel(self.model, fabric)
+        self._scaler = self._wrapped.scaler
         groups = [group.for_optimizer() for group in self.parameter_groups()]
         self._optimizer = self.optimizer.build(groups, fused=self._scaler is None)
-        self._stepping: Any = fabric.setup_optimizers(self._optimizer)
         self._parameters = [p for group in groups for p in group["params"]]
         self._skipped = 0
 
@@ -73,8 +71,9 @@ class Supervised:
             raise self._not_finite(terms, norm_value, parts)
         if self.clip_norm is not None and norm_value > self.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip_norm, norm)
-        self._stepping.step()
-        self._stepping.zero_grad(set_to_none=True)
+        self._wrapped.update(self._optimizer)
+        for parameter in self._parameters:
+            parameter.grad = None
         self.steps += 1
         return {"loss": sum(values), **dict(zip(terms, values, strict=True)), "lr": lr, "grad_norm": norm_value}
 
@@ -94,21 +93,23 @@ class Supervised:
 
     def _set_rates(self) -> float:
         """Every group's rate for this step; returns the rate of a group without multiplier."""
+        rates = {self.optimizer.lr: self.schedule.lr(self.steps, self.optimizer.lr, self._total_steps, self._steps_per_epoch)}
         for group in self._optimizer.param_groups:
-            group["lr"] = self.schedule.lr(self.steps, group["base_lr"], self._total_steps, self._steps_per_epoch)
-        return self.schedule.lr(self.steps, self.optimizer.lr, self._total_steps, self._steps_per_epoch)
+            base = group["base_lr"]
+            if base not in rates:
+                rates[base] = self.schedule.lr(self.steps, base, self._total_steps, self._steps_per_epoch)
+            group["lr"] = rates[base]
+        return rates[self.optimizer.lr]
 
     def _gradients(self, parts: tuple[Batch, ...]) -> dict[str, Tensor]:
         """Backward through all parts; returns the loss terms, each the mean over the parts."""
         terms: dict[str, Tensor] = {}
         for number, batch in enumerate(parts, 1):
-            waits = number < len(parts)
-            with self._fabric.no_backward_sync(self._forward) if waits else contextlib.nullcontext():  # type: ignore[arg-type]
-                outputs: Outputs = self._forward(Held(batch))
-                own = self.model.losses(outputs, batch)
+            with self._wrapped.accumulating() if number < len(parts) else contextlib.nullcontext():
+                own = self.model.losses(self._wrapped(batch), batch)
                 if len(parts) > 1:
                     own = {name: term / len(parts) for name, term in own.items()}
-                self._fabric.backward(_sum(own))
+                self._wrapped.backward(_sum(own))
             terms = {name: term.detach() + terms.get(name, 0.0) for name, term in own.items()} if terms else _detached(own)
         return terms
 
@@ -155,33 +156,6 @@ class Supervised:
             set_optimizer_state_dict(self.model, self._optimizer, state, options=StateDictOptions(full_state_dict=True))
         else:
             self._optimizer.load_state_dict(state)
-
-
-class Held:
-    """A batch on its way into a wrapped network. Fabric and DDP look into dataclasses and would copy them; this they pass on as it is."""
-
-    __slots__ = ("batch",)
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-
-class Forwarding(nn.Module):
-    """The module that is wrapped for several processes: takes a `Held` batch. The model itself stays unwrapped, with its own key names."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, held: Held) -> Outputs:
-        """The model's outputs for the batch."""
-        outputs: Outputs = self.model(held.batch)
-        return outputs
-
-
-def is_sharded(module: nn.Module) -> bool:
-    """Whether the parameters of `module` are spread over the processes (FSDP)."""
-    return any(hasattr(p, "full_tensor") for p in module.parameters())
 
 
 def _sum(terms: Mapping[str, Tensor]) -> Tensor:
