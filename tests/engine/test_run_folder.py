@@ -25,9 +25,13 @@ def test_folders_with_a_run_or_with_anything_else_are_refused(tmp_path: Path) ->
     recipe = recipe_from_values({}, "tiny", "x")
     RunFolder(tmp_path / "run").begin(recipe)
     with pytest.raises(InputError, match=r"already holds a run.*--resume"):
-        RunFolder(tmp_path / "run").begin(recipe)
+        RunFolder(tmp_path / "run").check(resume=False)
     with pytest.raises(InputError, match="not empty"):
-        RunFolder(tmp_path).begin(recipe)
+        RunFolder(tmp_path).check(resume=False)
+    with pytest.raises(InputError, match="no run in"):
+        RunFolder(tmp_path / "other").check(resume=True)
+    RunFolder(tmp_path / "run").check(resume=True)
+    RunFolder(tmp_path / "other").check(resume=False)
 
 
 def test_records_after_a_step_and_a_cut_off_line_go(tmp_path: Path) -> None:

@@ -49,9 +49,11 @@ def command(
     folder = out if out is not None else _default_folder(recipe, loaded, resume)
 
     from saccade.engine.launch import started_by_launcher
+    from saccade.engine.run_folder import RunFolder
     from saccade.engine.supervision import end_with_supervisor, run_ranks
 
     if devices * nodes > 1 and not started_by_launcher():
+        RunFolder(folder).check(resume)  # once for all processes
         sys.exit(run_ranks(devices, nodes))
     end_with_supervisor()
     _train(loaded, folder, resume=resume, accelerator=accelerator, allow_changes=allow_changes, allow_world_size_change=allow_world_size_change)

@@ -69,10 +69,8 @@ class Experiment:
         """
         run = RunFolder(folder)
         first = find_place().rank == 0
-        if first and not resume:
-            run.begin(self.recipe)
-        elif first and not run.holds_a_run:
-            raise InputError(f"there is no run in {run.path} to resume; leave out --resume to start one")
+        if first:
+            run.check(resume)
         fabric = start_fabric(self.settings, accelerator)
         world = {"rank": fabric.global_rank, "world_size": fabric.world_size}
         size = self.settings.batch_size
@@ -84,6 +82,8 @@ class Experiment:
             ),
             card=self.card(), observers=observers, callbacks=callbacks, progress=progress,
         )
+        if first and not resume:
+            run.begin(self.recipe)
         if announce is not None and first:
             announce(training)
         training.run(resume, allow_changes, allow_world_size_change)

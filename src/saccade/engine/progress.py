@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from saccade.structures import Batch, Prediction
 
-_BAR_SECONDS, _LINE_SECONDS = 0.25, 15.0
+_BAR_SECONDS, _LINE_SECONDS = 0.5, 15.0  # drawing the bar takes milliseconds
 _LEFT_OUT = ("lr", "grad_norm", "images_per_second", "waiting")
 
 

@@ -51,12 +51,17 @@ class RunFolder:
         """Whether a run was begun here."""
         return (self.path / RECIPE).exists() or bool(all_checkpoints(self.checkpoints))
 
-    def begin(self, recipe: Recipe) -> None:
-        """Make the folder for a new run. Raises InputError where another run, or anything else, lies there; StorageError where it can't be made."""
-        if self.holds_a_run:
+    def check(self, resume: bool) -> None:
+        """Raise InputError where there is no run to resume, or where a new one would meet another, or anything else."""
+        if resume and not self.holds_a_run:
+            raise InputError(f"there is no run in {self.path} to resume; leave out --resume to start one")
+        if not resume and self.holds_a_run:
             raise InputError(f"{self.path} already holds a run; add --resume to continue it, or give another folder with --out")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if not resume and self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; give another folder with --out")
+
+    def begin(self, recipe: Recipe) -> None:
+        """Make the folder for a new run. Raises StorageError where it can't be made."""
         with storage_errors(self.path):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.describe(recipe)

@@ -83,18 +83,15 @@ class Training:
 
     def run(self, resume: bool = False, allow_changes: bool = False, allow_world_size_change: bool = False) -> None:
         """Train to the end. Raises Interrupted after a signal, NotFiniteError, StorageError, RankFailedError; DataError for unreadable samples."""
-        self.learner.setup(self.fabric, self.total_steps, self.steps_per_epoch)
-        start = self._resume(allow_changes, allow_world_size_change) if resume else self._begin()
-        plan = Plan(
-            start, self.total_steps, self.settings.log_every, self.settings.save_interval(self.steps_per_epoch),
-            self.settings.evaluation_interval(self.steps_per_epoch),
-        )
-        with StopRequests() as self.stop, self._logging(start), self._showing(start) as callbacks:
+        with StopRequests() as self.stop:
             try:
-                self._train(plan, callbacks)
+                self.learner.setup(self.fabric, self.total_steps, self.steps_per_epoch)
+                start = self._resume(allow_changes, allow_world_size_change) if resume else self._begin()
+                with self._logging(start), self._showing(start) as callbacks:
+                    self._train(self._plan(start), callbacks)
             except StopAskedError as asked:
-                where = f"Stopped at step {asked.step} of {plan.total}; its checkpoint is {self.folder.checkpoints / 'last'}. Go on with --resume."
-                raise Interrupted(asked.signal_number, where) from None
+                where = f"Stopped at step {asked.step} of {self.total_steps}; its checkpoint is {self.folder.checkpoints / 'last'}."
+                raise Interrupted(asked.signal_number, f"{where} Go on with --resume.") from None
             except NotFiniteError as error:
                 if self.first:
                     write_json(self.folder.path / "not_finite.json", error.report)
@@ -106,6 +103,10 @@ class Training:
                         f"({str(error).splitlines()[0][:200]})."
                     ) from error
                 raise
+
+    def _plan(self, start: int) -> Plan:
+        saves, evaluates = self.settings.save_interval(self.steps_per_epoch), self.settings.evaluation_interval(self.steps_per_epoch)
+        return Plan(start, self.total_steps, self.settings.log_every, saves, evaluates)
 
     def _check_best(self) -> None:
         """A figure that does not exist is noticed now and not at the first evaluation."""
@@ -302,7 +303,11 @@ class Training:
                 checkpoints.point(self.folder.checkpoints, "best", checkpoints.folder_of(self.folder.checkpoints, step))
 
     def _tell(self, step: int, figures: Mapping[str, float]) -> None:
-        _log.info("step %d: %s", step, "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        """One line with the first figure of every metric; metrics.jsonl has all of them."""
+        first: dict[str, str] = {}
+        for name, value in figures.items():
+            first.setdefault(name.rpartition("/")[0], f"{name} {value:.4f}")
+        _log.info("step %d: %s", step, "  ".join(first.values()))
 
     @contextlib.contextmanager
     def _logging(self, start: int) -> Iterator[None]:
