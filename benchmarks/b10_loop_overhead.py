@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from saccade.structures import Annotations, Batch, Meta, Outputs, Prediction
 
 GOAL = 150.0  # microseconds a step
 BATCH, SIZE, CLASSES = 8, 32, 10
+WARM, TURN = 20, 200  # steps before the clock starts, and of one turn
 
 
 class Tiny(Model):
@@ -85,27 +86,46 @@ class ReadyBatches:
         return itertools.islice(itertools.cycle(self.made), start_step % 16, None)
 
 
-def bare(steps: int) -> list[float]:
+class Stopwatch:
+    """Seconds a step from step `WARM` to the last, by the wall clock and of this process's computing; setting up and tidying up do not count."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        """After each step."""
+        self.losses.append(figures["loss"])
+        if step == WARM:
+            self.begun = (time.perf_counter(), time.process_time())
+        self.ended, self.steps = (time.perf_counter(), time.process_time()), step - WARM
+
+    def microseconds(self) -> tuple[float, float]:
+        """(wall, computing) a step."""
+        wall, computing = ((b - a) / self.steps * 1e6 for a, b in zip(self.begun, self.ended, strict=True))
+        return wall, computing
+
+
+def bare(steps: int) -> Stopwatch:
     """The loop that one would write by hand: the same forward, norm and update, the loss looked at in every step."""
     model = Tiny().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9, fused=True)
     batches = ReadyBatches().batches()
-    losses = []
-    for _ in range(steps):
+    watch = Stopwatch()
+    for step in range(1, steps + 1):
         batch = next(batches)
         loss = model.losses(model(batch), batch)["cls_loss"]
         loss.backward()
         nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
+        watch(step, {"loss": loss.item()})
+    return watch
 
 
-def ours(steps: int, shown: bool = True) -> list[float]:
+def ours(steps: int) -> Stopwatch:
     """The same through the engine: finite checks, records every ten steps, progress."""
-    losses: list[float] = []
+    watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder, open("/dev/null", "w", encoding="utf-8") as nowhere:
         settings = RunSettings(steps=steps, batch_size=BATCH)
         console = Console(file=nowhere, force_terminal=True)
@@ -116,57 +136,51 @@ def ours(steps: int, shown: bool = True) -> list[float]:
         training = Training(
             recipe=recipe, settings=settings, fabric=start_fabric(settings, "cpu"),
             learner=Supervised(model=Tiny(), optimizer=SGD(lr=0.01, momentum=0.9)), loader=ready,
-            evaluation_loaders={}, metrics=[], folder=run, card=ModelCard({}, (), [], {}),
-            callbacks=[lambda step, figures: losses.append(figures["loss"])],
-            progress=(lambda start, total: TrainingProgress(console, start, total)) if shown else None,
+            evaluation_loaders={}, metrics=[], folder=run, card=ModelCard({}, (), [], {}), callbacks=[watch],
+            progress=lambda start, total: TrainingProgress(console, start, total),
         )
         training.run()
-    return losses
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """How long it takes."""
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
-def setup_seconds() -> float:
-    """What a run costs beside its steps (folder, Fabric, one checkpoint), to be taken off."""
-    return statistics.median(seconds(lambda: ours(1)) for _ in range(5))
+    return watch
 
 
 def start_times(repeats: int) -> None:
-    """`saccade --help`, `import saccade`, and an empty interpreter for comparison."""
+    """`saccade --help`, `import saccade`, and others for comparison."""
     commands = {
         "python -c pass": ["-c", "pass"], "import saccade": ["-c", "import saccade"], "saccade --help": ["-m", "saccade", "--help"],
         "import torch": ["-c", "import torch"], "import saccade.engine.experiment": ["-c", "import saccade.engine.experiment"],
     }
     for name, words in commands.items():
-        times = [seconds(lambda words=words: subprocess.run([sys.executable, *words], capture_output=True, check=True)) for _ in range(repeats)]
+        times = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True, check=True)
+            times.append(time.perf_counter() - begun)
         print(f"{name:34s} median {statistics.median(times):.3f} s   fastest {min(times):.3f} s")
 
 
 def main() -> None:
     """Print both sides and the difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2000, help="of each side, in turns of 200")
+    parser.add_argument("--repeats", type=int, default=7, help="of the starts of commands")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    largest = max(abs(a - b) for a, b in zip(bare(50), ours(50), strict=True))
+    largest = max(abs(a - b) for a, b in zip(bare(50).losses, ours(50).losses, strict=True))
     print(f"largest difference of 50 losses: {largest:.1e}")
     assert largest < 1e-5
-    fixed = setup_seconds()
-    pairs = []
-    for turn in range(options.repeats):
+    pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    for turn in range(max(1, options.steps // TURN)):
         order = (bare, ours) if turn % 2 else (ours, bare)
-        times = {call: seconds(lambda call=call: call(options.steps)) for call in order}
-        pairs.append((times[bare] / options.steps * 1e6, (times[ours] - fixed) / options.steps * 1e6))
-    differences = [b - a for a, b in pairs]
-    print(f"bare loop {statistics.median(a for a, _ in pairs):8.1f} us/step   saccade {statistics.median(b for _, b in pairs):8.1f} us/step")
-    print(f"overhead: median {statistics.median(differences):.1f} us/step, fastest pair {min(differences):.1f} (goal: at most {GOAL:.0f})")
+        times = {call: call(TURN + WARM).microseconds() for call in order}
+        pairs.append((times[bare], times[ours]))
+    for kind, name in enumerate(("wall clock", "computing")):
+        differences = [b[kind] - a[kind] for a, b in pairs]
+        theirs, own = (statistics.median(pair[side][kind] for pair in pairs) for side in (0, 1))
+        print(
+            f"{name}: bare loop {theirs:7.1f} us/step, saccade {own:7.1f}; "
+            f"overhead median {statistics.median(differences):6.1f}, fastest pair {min(differences):6.1f} (goal: at most {GOAL:.0f})"
+        )
     start_times(options.repeats)
 
 
