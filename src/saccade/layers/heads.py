@@ -1,8 +1,12 @@
-"""What stands between feature maps and the scores of an image: pooling and the linear classifier."""
+"""What stands between features and scores: pooling, the linear classifier, and the small perceptron of set-prediction models."""
 from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class GeneralizedMean(nn.Module):
@@ -46,3 +50,19 @@ class LinearHead(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """(N, C) to logits (N, K)."""
         return self.fc(self.dropout(pooled))
+
+
+class MLP(nn.Module):
+    """Linear layers from `sizes[0]` to `sizes[-1]` numbers with a ReLU between each two."""
+
+    def __init__(self, *, sizes: Sequence[int]) -> None:
+        super().__init__()
+        if len(sizes) < 2:
+            raise ValueError(f"MLP needs at least an input and an output size; got {list(sizes)}")
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., sizes[0]) to (..., sizes[-1])."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
