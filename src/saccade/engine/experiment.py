@@ -105,11 +105,9 @@ def build_model(recipe: Recipe, classes: Sequence[str], load_weights: bool = Tru
     model: Model = build_section(recipe, "model", classes=tuple(classes), num_classes=len(classes))
     compare_classes(model.classes, classes, "the data")
     if load_weights and recipe.section("weights") is not None:
-        from saccade.weights.source import apply_weights
-
         sources = build_section(recipe, "weights")
-        for line in apply_weights(model, sources if isinstance(sources, list) else [sources]):
-            _log.info("%s", line)
+        for source in sources if isinstance(sources, list) else [sources]:
+            _log.info("%s", source.fill(model))
     return model
 
 

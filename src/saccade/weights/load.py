@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from saccade.engine.checkpoints import WEIGHTS, find_checkpoint, pointed
 from saccade.errors import InputError
 from saccade.models.contract import Model
 
@@ -80,7 +81,6 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
 
 def locate(source: str | Path) -> Path:
     """The file that `source` stands for; published names are fetched. Raises InputError with the nearest names where there is none."""
-    from saccade.engine.checkpoints import WEIGHTS, find_checkpoint, pointed
     from saccade.weights.table import fetch_published
 
     path = Path(source).expanduser()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from saccade.errors import InputError
+from saccade.weights.load import load_into, read_tensors
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,11 @@ class WeightSource:
     reinitialise: Sequence[str] = ()
     missing: Sequence[str] = ()
 
-
-def apply_weights(model: nn.Module, sources: Sequence[WeightSource]) -> list[str]:
-    """Fill `model` from each source in order; returns one line a source that says what was loaded. Raises InputError with the keys on a miss."""
-    from saccade.weights.load import load_into, read_tensors
-
-    lines = []
-    for weights in sources:
-        part = find_part(model, weights.into)
-        tensors = read_tensors(weights.source)
-        report = load_into(part, tensors, origin=weights.origin, missing=weights.missing, reinitialise=weights.reinitialise)
-        lines.append(f"{weights.source} -> {weights.into or 'model'}: {report.summary()}")
-    return lines
+    def fill(self, model: nn.Module) -> str:
+        """Load the file into its part of `model`; returns one line that says what was loaded. Raises InputError with the keys on a miss."""
+        part = find_part(model, self.into)
+        report = load_into(part, read_tensors(self.source), origin=self.origin, missing=self.missing, reinitialise=self.reinitialise)
+        return f"{self.source} -> {self.into or 'model'}: {report.summary()}"
 
 
 def find_part(model: nn.Module, path: str) -> nn.Module:
