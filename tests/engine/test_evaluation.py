@@ -59,7 +59,8 @@ def test_detections_become_coco_results_with_class_names_and_classifications_the
     batch = Batch(torch.zeros(2, 3, 4, 4), [], [Meta("set", 7), Meta("set", "x")])
     collector(batch, [Detections(boxes, torch.tensor([0.5]), torch.tensor([1])), Classification(torch.tensor([0.25, 0.75]))])
     metric = ClassificationAccuracy(classes=("cat", "dog"))
-    write_results(tmp_path / "val", {"a": float("nan"), "b": 0.5}, [metric], collector)
+    write_results(tmp_path / "val", {"a": float("nan"), "b": 0.5}, [metric], collector, {"7": "cut off"})
+    assert json.loads((tmp_path / "val" / "skipped.json").read_text()) == {"7": "cut off"}
     assert json.loads((tmp_path / "val/predictions.json").read_text()) == [
         {"image_id": 7, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5, "category": "dog"},
         {"id": "x", "top": [{"label": 1, "class": "dog", "score": 0.75}, {"label": 0, "class": "cat", "score": 0.25}]},

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
@@ -196,14 +198,24 @@ def purge(folder: Path, keep_last: int, keep: Path | None) -> None:
 
 
 def load_tensors(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, on the CPU."""
-    return load_file(checkpoint / WEIGHTS)
+    """The weights of a checkpoint, on the CPU. Raises InputError for a file that saccade did not write."""
+    try:
+        return load_file(checkpoint / WEIGHTS)
+    except SafetensorError as error:
+        raise InputError(f"{checkpoint / WEIGHTS} is no safetensors file ({error}), though {MANIFEST} agrees with it; take another one.") from None
 
 
 def load_training(checkpoint: Path) -> dict[str, Any]:
-    """The training state of a checkpoint, on the CPU; nothing in the file is executed."""
-    content = torch.load(io.BytesIO((checkpoint / TRAINING).read_bytes()), map_location="cpu", weights_only=True)
-    return cast(dict[str, Any], content)
+    """The training state of a checkpoint, on the CPU; nothing in the file is executed. Raises InputError for a file that saccade did not write."""
+    content = (checkpoint / TRAINING).read_bytes()
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+        raise InputError(
+            f"{checkpoint / TRAINING} is not the state of a training that saccade wrote: it is damaged, or reading it would execute "
+            "something, which is refused. Take another checkpoint."
+        ) from None
+    return state
 
 
 def find_checkpoint(path: str | Path) -> Path:

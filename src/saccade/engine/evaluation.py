@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +16,7 @@ import torch
 
 from saccade.data.formats.results import coco_results
 from saccade.engine.files import atomic_write, storage_errors, write_json
-from saccade.engine.run_folder import strict_number
+from saccade.engine.run_folder import SKIPPED, strict_number
 from saccade.errors import InputError
 from saccade.learning.wrapping import is_sharded
 from saccade.metrics.contract import Metric
@@ -140,8 +140,10 @@ class PredictionCollector:
         atomic_write(path, ("[\n" + ",\n".join(self.lines) + "\n]\n").encode())
 
 
-def write_results(folder: Path, figures: dict[str, float], metrics: Sequence[Metric], predictions: PredictionCollector) -> None:
-    """Write `figures.json`, `details.json` and `predictions.json` into `folder`."""
+def write_results(
+    folder: Path, figures: Mapping[str, float], metrics: Sequence[Metric], predictions: PredictionCollector, skipped: Mapping[str, str],
+) -> None:
+    """Write `figures.json`, `details.json`, `predictions.json` and, as `skipped.json`, the ids of samples that were left out, into `folder`."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "figures.json", {name: strict_number(value) for name, value in figures.items()})
@@ -150,3 +152,4 @@ def write_results(folder: Path, figures: dict[str, float], metrics: Sequence[Met
         details |= metric.details()
     write_json(folder / "details.json", details)
     predictions.write(folder / "predictions.json")
+    write_json(folder / SKIPPED, dict(skipped))

@@ -140,8 +140,11 @@ def evaluate_on(
     compare_classes(model.classes, dataset.classes, dataset.name)
     collector = PredictionCollector(model.classes)
     loader = evaluation_loader(settings, dataset, batch_size=batch_size)
-    figures = evaluate(model, loader, metrics, [collector, *observers])
-    write_results(folder, figures, metrics, collector)
+    try:
+        figures = evaluate(model, loader, metrics, [collector, *observers])
+    finally:
+        loader.close()
+    write_results(folder, figures, metrics, collector, loader.skipped)
     return figures
 
 

@@ -1,6 +1,6 @@
 """The folder of a run: what was asked for, on what it ran, and what was measured.
 
-    recipe.yaml, recipe_origins.json, environment.json, metrics.jsonl, log.txt, checkpoints/, evaluation/<data set>/
+    recipe.yaml, recipe_origins.json, environment.json, metrics.jsonl, log.txt, checkpoints/, evaluation/<data set>/, skipped.json
 
 Only the first process of a run writes here.
 """
@@ -29,6 +29,7 @@ from saccade.errors import InputError
 from saccade.recipes import Recipe
 
 RECIPE, ORIGINS, ENVIRONMENT, METRICS = "recipe.yaml", "recipe_origins.json", "environment.json", "metrics.jsonl"
+SKIPPED = "skipped.json"  # in the run folder (training) and in those of evaluations: ids of samples that could not be read, each with the reason
 _PACKAGES = ("saccade", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "safetensors", "faster-coco-eval")
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / METRICS
+        self.skipped = self.path / SKIPPED
 
     def evaluation(self, data: str) -> Path:
         """Where the results on the data set of that name go."""

@@ -76,6 +76,7 @@ class Training:
         self.total_steps = self.settings.total_steps(self.steps_per_epoch)
         self.records = Records(self.folder.metrics)
         self.saved_step = -1
+        self._skipped: dict[str, str] = {}  # as of the last checkpoint, in all processes
         self._bar: TrainingProgress | None = None
         self._since = (time.perf_counter(), 0)
         self._waited = 0.0
@@ -83,7 +84,7 @@ class Training:
 
     def run(self, resume: bool = False, allow_changes: bool = False, allow_world_size_change: bool = False) -> None:
         """Train to the end. Raises Interrupted after a signal, NotFiniteError, StorageError, RankFailedError; DataError for unreadable samples."""
-        with StopRequests() as self.stop:
+        with StopRequests() as self.stop, self._loading():
             try:
                 self.learner.setup(self.fabric, self.total_steps, self.steps_per_epoch)
                 start = self._resume(allow_changes, allow_world_size_change) if resume else self._begin()
@@ -152,6 +153,8 @@ class Training:
             set_random_state(state["random"][self.together.rank], self.fabric.device)
         else:
             seed_everything(self.settings.seed + step, self.together.rank)
+        self._skipped = merged(state["skipped"])
+        self.loader.skipped |= state["skipped"][self.together.rank] if len(state["skipped"]) == self.together.world_size else self._skipped
         self.best_score, self.saved_step = state["best_score"], step
         if self.first:
             self.folder.describe(self.recipe)
@@ -211,10 +214,11 @@ class Training:
         if step == self.saved_step:
             return
         tensors, learner = whole_tensors(self.learner.model), self.learner.state_dict()
-        state = {
+        state: dict[str, Any] = {
             "step": step, "learner": learner, "conditions": self._conditions().as_state(), "best_score": self.best_score,
-            "random": self.together.gathered(random_state(self.fabric.device)),
+            "random": self.together.gathered(random_state(self.fabric.device)), "skipped": self.together.gathered(self.loader.skipped),
         }
+        self._skipped = merged(state["skipped"])
         problem = None
         if self.first:
             try:
@@ -277,9 +281,10 @@ class Training:
             for bar in shown:
                 bar.close()
         collector.lines = [line for part in self.together.gathered(collector.lines) for line in part]
+        skipped = merged(self.together.gathered(loader.skipped))
         if self.first:
             try:
-                write_results(folder, figures, self.metrics, collector)
+                write_results(folder, figures, self.metrics, collector, skipped)
                 for observer in made:
                     close = getattr(observer, "close", None)
                     if close is not None:
@@ -310,6 +315,21 @@ class Training:
         _log.info("step %d: %s", step, "  ".join(first.values()))
 
     @contextlib.contextmanager
+    def _loading(self) -> Iterator[None]:
+        """However the run ends, its data workers end too, and the first process lists the samples that could not be read."""
+        try:
+            yield
+        finally:
+            for loader in (self.loader, *self.evaluation_loaders.values()):
+                loader.close()
+            skipped = self._skipped | self.loader.skipped
+            if self.first and skipped:
+                try:
+                    write_json(self.folder.skipped, skipped)
+                except StorageError as error:
+                    _log.error("the %d samples that could not be read are not listed: %s", len(skipped), error)
+
+    @contextlib.contextmanager
     def _logging(self, start: int) -> Iterator[None]:
         self._loggers: list[Logger] = list(self.settings.loggers) if self.first else []
         for logger in self._loggers:
@@ -327,6 +347,11 @@ class Training:
             return
         with self.progress(start, self.total_steps) as self._bar:
             yield [self._bar, *self.callbacks]
+
+
+def merged(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """What was skipped in several processes, as one."""
+    return {item: reason for part in parts for item, reason in part.items()}
 
 
 def load_whole_tensors(learner: Learner, tensors: Mapping[str, Any], checkpoint: Path) -> None:

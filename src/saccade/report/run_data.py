@@ -1,7 +1,7 @@
 """What a run folder holds, read for a report. A run that is still going or was killed is read as far as it got; what is missing is said in `notes`.
 
-The layout is the engine's: `recipe.yaml`, `recipe_origins.json`, `environment.json`, `metrics.jsonl`, `log.txt`, `checkpoints/`, and for each
-data set `evaluation/<name>/` with `figures.json`, `details.json` and `gallery/`.
+The layout is the engine's: `recipe.yaml`, `recipe_origins.json`, `environment.json`, `metrics.jsonl`, `log.txt`, `skipped.json`, `checkpoints/`, and
+for each data set `evaluation/<name>/` with `figures.json`, `details.json`, `skipped.json` and `gallery/`.
 """
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from saccade.errors import InputError
 
 _NOT_FIGURES = ("kind", "step", "epoch", "time")
 _LEVEL = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
+_SKIPPED = re.compile(r"\bskipped (.+?) of ")
+_MOST_SKIPPED = 200
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ def load_run(path: str | Path) -> Run:
         raise InputError(f"{folder} is not a run folder: it holds neither metrics.jsonl nor recipe.yaml nor evaluation/")
     notes: list[str] = []
     records = list(_records(folder / "metrics.jsonl", notes))
-    records += _warnings(folder / "log.txt")
+    skipped = list(_skipped(folder, notes))
+    records += skipped[:_MOST_SKIPPED]
+    if len(skipped) > _MOST_SKIPPED:
+        notes.append(f"of {len(skipped)} samples that could not be read {_MOST_SKIPPED} are shown; skipped.json has them all")
+    records += _warnings(folder / "log.txt", {str(record["sample"]) for record in skipped})
     evaluations = tuple(r for r in records if r.get("kind") == "evaluation")
     return Run(
         path=folder,
@@ -154,13 +160,20 @@ def _records(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
             notes.append(f"metrics.jsonl: line {number} is not a record and is left out")
 
 
-def _warnings(path: Path) -> Iterator[dict[str, Any]]:
-    """What the run's log says at the level of a warning or worse; no log is no warning."""
+def _skipped(folder: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """The samples that could not be read, in training and in the last evaluation of each data set."""
+    for path in (folder / "skipped.json", *sorted((folder / "evaluation").glob("*/skipped.json"))):
+        data = "training" if path.parent == folder else path.parent.name
+        yield from ({"kind": "skipped", "data": data, "sample": k, "reason": v} for k, v in _read_json(path, notes, expected=False).items())
+
+
+def _warnings(path: Path, known: set[str]) -> Iterator[dict[str, Any]]:
+    """What the run's log says at the level of a warning or worse, but for the `known` skipped samples; no log is no warning."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        found = _LEVEL.search(line)
-        if found is not None:
+        found, skipped = _LEVEL.search(line), _SKIPPED.search(line)
+        if found is not None and not (skipped is not None and skipped[1] in known):
             yield {"kind": found[0].lower(), "message": line}
 
 
