@@ -63,7 +63,7 @@ class LearnedPositions(nn.Module):
         count, height, width = padding.shape
         size = self.row_embed.num_embeddings
         if max(height, width) > size:
-            raise ValueError(f"LearnedPositions: {size} rows and columns, but a feature map of {height} x {width}; use smaller images or SinePositions")
+            raise ValueError(f"LearnedPositions: {size} rows and columns, a feature map of {height} x {width}; use smaller images or SinePositions")
         columns = self.col_embed.weight[:width].T[:, None].expand(-1, height, -1)
         rows = self.row_embed.weight[:height].T[:, :, None].expand(-1, -1, width)
         return torch.cat([columns, rows]).expand(count, -1, -1, -1)

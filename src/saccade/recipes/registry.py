@@ -8,6 +8,7 @@ from __future__ import annotations
 # kind -> name -> "module:attribute"
 TABLE: dict[str, dict[str, str]] = {
     "models": {
+        "DETR": "saccade.models.detr:DETR",
         "ImageClassifier": "saccade.models.classifier:ImageClassifier",
         "SSD": "saccade.models.ssd:SSD",
     },
@@ -25,7 +26,10 @@ TABLE: dict[str, dict[str, str]] = {
         "TorchvisionEncoder": "saccade.layers.encoder:TorchvisionEncoder",
     },
     "layers": {
+        "LearnedPositions": "saccade.layers.positions:LearnedPositions",
         "PixelNorm": "saccade.layers.pixels:PixelNorm",
+        "SinePositions": "saccade.layers.positions:SinePositions",
+        "Transformer": "saccade.layers.transformer:Transformer",
     },
     "losses": {
         "AsymmetricLoss": "saccade.layers.classification_losses:AsymmetricLoss",
