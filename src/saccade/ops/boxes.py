@@ -21,6 +21,21 @@ def pairwise_iou(boxes1: Tensor, boxes2: Tensor, epsilon: float = 0.0) -> Tensor
     return overlap.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
 
 
+def generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Generalised overlap (Rezatofighi et al. 2019) of boxes (..., 4) with boxes (..., 4), pair by pair: (...) in -1..1; 1 for equal boxes.
+
+    Leading dimensions broadcast, so that (n, 1, 4) with (m, 4) gives all pairs. A box without area, or whose corners are the wrong way round, counts
+    as empty; two boxes without area have 0. Differentiable.
+    """
+    (left1, top1, right1, bottom1), (left2, top2, right2, bottom2) = boxes1.unbind(-1), boxes2.unbind(-1)
+    overlap = (torch.minimum(right1, right2) - torch.maximum(left1, left2)).clamp(min=0)
+    overlap = overlap * (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(min=0)
+    hull = (torch.maximum(right1, right2) - torch.minimum(left1, left2)) * (torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2))
+    union = areas(boxes1) + areas(boxes2) - overlap
+    tiny = torch.finfo(union.dtype).tiny
+    return overlap / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
 def areas(boxes: Tensor) -> Tensor:
     """Areas of boxes (..., 4), 0 for those with negative width or height."""
     return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)

@@ -35,6 +35,7 @@ TABLE: dict[str, dict[str, str]] = {
         "AsymmetricLoss": "saccade.layers.classification_losses:AsymmetricLoss",
         "BinaryCrossEntropy": "saccade.layers.classification_losses:BinaryCrossEntropy",
         "CrossEntropy": "saccade.layers.classification_losses:CrossEntropy",
+        "SetCriterion": "saccade.layers.set_criterion:SetCriterion",
         "SigmoidFocal": "saccade.layers.classification_losses:SigmoidFocal",
     },
     "datasets": {
