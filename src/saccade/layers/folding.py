@@ -41,9 +41,10 @@ def _follow(module: nn.Module, example: Tensor) -> dict[nn.Module, nn.Conv2d]:
     def before(child: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls[child] = calls.get(child, 0) + 1
         source = made.get(id(inputs[0])) if inputs else None
-        if source is not None and not list(child.children() if not isinstance(child, FrozenBatchNorm2d | _BatchNorm) else ()):
+        is_norm = isinstance(child, FrozenBatchNorm2d | _BatchNorm)
+        if source is not None and (is_norm or not list(child.children())):  # a container reads nothing itself
             readers[source] = readers.get(source, 0) + 1
-            if isinstance(child, FrozenBatchNorm2d | _BatchNorm):
+            if is_norm:
                 read[child] = source
 
     def after(child: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -60,12 +61,12 @@ def _follow(module: nn.Module, example: Tensor) -> dict[nn.Module, nn.Conv2d]:
     return {norm: source for norm, source in read.items() if readers[source] == 1 and calls[norm] == 1 and calls[source] == 1}
 
 
-def _absorb(convolution: nn.Conv2d, norm: nn.Module) -> None:
-    mean, variance = (getattr(norm, name).double() for name in ("running_mean", "running_var"))
-    scale = (variance + norm.eps).rsqrt()  # type: ignore[operator]
+def _absorb(convolution: nn.Conv2d, norm: Any) -> None:
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    scale = (variance + norm.eps).rsqrt()
     shift = torch.zeros_like(scale)
     if norm.weight is not None:
-        scale, shift = scale * norm.weight.double(), norm.bias.double()  # type: ignore[operator,union-attr]
+        scale, shift = scale * norm.weight.double(), norm.bias.double()
     bias = convolution.bias.double() if convolution.bias is not None else torch.zeros_like(shift)
     convolution.weight.copy_(convolution.weight.double() * scale[:, None, None, None])
     folded = (bias - mean) * scale + shift
