@@ -9,6 +9,7 @@ import itertools
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -237,15 +238,8 @@ class Loader:
             self._processes._iterator = None
 
     def _from_workers(self, processes: DataLoader) -> Iterator[Parcel]:
-        try:
+        with deaths_of_workers(self.dataset.name):
             yield from processes
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):
-                raise
-            raise DataError(
-                f"a process that loads {self.dataset.name} was ended from outside ({str(error).splitlines()[0]}); most often the memory did not "
-                "suffice, so try fewer workers or smaller images, or workers: 0 to see an error of a library directly"
-            ) from error
 
     def _note(self, unreadable: Sequence[tuple[str, str]]) -> None:
         for item, reason in unreadable:
@@ -259,6 +253,21 @@ class Loader:
                 f"{len(self.skipped)} of {len(self.dataset)} samples of {self.dataset.name} can't be read, more than the allowed fraction "
                 f"{allowed:g} (data.unreadable): {listed}. The last reason: {list(self.skipped.values())[-1]}"
             )
+
+
+@contextmanager
+def deaths_of_workers(data: str = "data") -> Iterator[None]:
+    """Turns what torch raises when a loading process was killed into DataError. It raises that in the main thread wherever it stands at that moment,
+    so what goes on between two batches belongs into such a block as well."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise DataError(
+            f"a process that loads {data} was ended from outside ({str(error).splitlines()[0]}); most often the memory did not suffice, so try fewer "
+            "workers or smaller images, or workers: 0 to see an error of a library directly"
+        ) from error
 
 
 def _as_it_is(value: Any) -> Any:

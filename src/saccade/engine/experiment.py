@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from saccade import __version__
 from saccade.data.contract import Dataset
+from saccade.data.loading import deaths_of_workers
 from saccade.data.settings import DataSettings, evaluation_loader, evaluation_loaders, training_loader
 from saccade.engine.checkpoints import ModelCard
 from saccade.engine.evaluation import Observer, PredictionCollector, evaluate, write_results
@@ -141,7 +142,8 @@ def evaluate_on(
     collector = PredictionCollector(model.classes)
     loader = evaluation_loader(settings, dataset, batch_size=batch_size)
     try:
-        figures = evaluate(model, loader, metrics, [collector, *observers])
+        with deaths_of_workers(dataset.name):
+            figures = evaluate(model, loader, metrics, [collector, *observers])
     finally:
         loader.close()
     write_results(folder, figures, metrics, collector, loader.skipped)

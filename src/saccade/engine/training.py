@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saccade.data.contract import Dataset
-from saccade.data.loading import Loader
+from saccade.data.loading import Loader, deaths_of_workers
 from saccade.engine import checkpoints
 from saccade.engine.checkpoints import ModelCard
 from saccade.engine.evaluation import EvaluationStoppedError, Observer, PredictionCollector, evaluate, write_results
@@ -318,7 +318,8 @@ class Training:
     def _loading(self) -> Iterator[None]:
         """However the run ends, its data workers end too, and the first process lists the samples that could not be read."""
         try:
-            yield
+            with deaths_of_workers():
+                yield
         finally:
             for loader in (self.loader, *self.evaluation_loaders.values()):
                 loader.close()
