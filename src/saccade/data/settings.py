@@ -49,8 +49,16 @@ class DataSettings:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names of the training data, or where there is none those of the first data set to evaluate; empty without any."""
-        first = self.train if self.train is not None else next(iter(self.evaluate.values()), None)
-        return () if first is None else tuple(first.classes)
+        return () if self._first is None else tuple(self._first.classes)
+
+    @property
+    def things(self) -> tuple[bool, ...] | None:
+        """Which classes are countable, where the data set knows (`CocoPanoptic`)."""
+        return getattr(self._first, "things", None)
+
+    @property
+    def _first(self) -> Dataset | None:
+        return self.train if self.train is not None else next(iter(self.evaluate.values()), None)
 
 
 def training_loader(

@@ -55,7 +55,7 @@ class Experiment:
         settings: RunSettings = build_section(recipe, "run")
         seed_everything(settings.seed)  # the same first weights in every process
         data: DataSettings = build_section(recipe, "data")
-        model = build_model(recipe, data.classes, load_weights)
+        model = build_model(recipe, data.classes, load_weights, data.things)
         return cls(recipe, data, model, build_section(recipe, "learner", model=model), build_metrics(recipe, data.classes), settings)
 
     def train(
@@ -97,13 +97,15 @@ class Experiment:
             "recipe": self.recipe.name, "saccade": __version__, "data": {"train": self.data.train.name if self.data.train else None, **described},
         }
         transforms = (self.recipe.section("data") or {}).get("evaluation_transforms") or []
-        return ModelCard(self.recipe.section("model"), self.model.classes, transforms, provenance)
+        return ModelCard(self.recipe.section("model") | self.model.data_arguments(), self.model.classes, transforms, provenance)
 
 
-def build_model(recipe: Recipe, classes: Sequence[str], load_weights: bool = True) -> Model:
-    """The model of `recipe` for `classes` (a recipe's own come first), filled from its `weights:`. Raises InputError where its classes are not those
-    of the data."""
-    model: Model = build_section(recipe, "model", classes=tuple(classes), num_classes=len(classes))
+def build_model(recipe: Recipe, classes: Sequence[str], load_weights: bool = True, things: Sequence[bool] | None = None) -> Model:
+    """The model of `recipe` for `classes` (a recipe's own come first), of which `things` are countable, filled from its `weights:`.
+
+    Raises InputError where its classes are not those of the data.
+    """
+    model: Model = build_section(recipe, "model", classes=tuple(classes), num_classes=len(classes), things=things)
     compare_classes(model.classes, classes, "the data")
     if load_weights and recipe.section("weights") is not None:
         sources = build_section(recipe, "weights")

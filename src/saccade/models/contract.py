@@ -44,6 +44,10 @@ class Model(nn.Module):
         """Prefixes of the state-dict keys whose shapes depend on the classes; only these may be re-initialised for other classes."""
         return ()
 
+    def data_arguments(self) -> dict[str, Any]:
+        """What the constructor was given by the data besides `classes`, as plain data: a checkpoint keeps it."""
+        return {}
+
     def extra_repr(self) -> str:
         """The number of classes, for `print(model)`."""
         return f"classes={len(self.classes)}"

@@ -1,4 +1,4 @@
-"""DETR, end-to-end object detection with transformers (Carion et al. 2020, arXiv:2005.12872).
+"""DETR, end-to-end object detection with transformers (Carion et al. 2020, arXiv:2005.12872), with boxes, instance masks or panoptic maps.
 
 Read from top to bottom: a backbone gives a feature map; each of its places becomes a token with a sine code of where it is; an encoder lets places
 look at each other, a decoder turns a fixed set of learned queries into objects; each query says one class (or "no object") and one box. Training
@@ -7,7 +7,8 @@ assigns queries to objects one to one. Boxes are relative to the picture without
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torchvision.ops import box_convert
 
 from saccade.layers.backbone import TimmBackbone
 from saccade.layers.heads import MLP
+from saccade.layers.mask_head import MaskAttention, MaskHead
+from saccade.layers.panoptic_merging import masks_from_queries, panoptic_from_queries
 from saccade.layers.pixels import PixelNorm
 from saccade.layers.positions import LearnedPositions, SinePositions
 from saccade.layers.set_criterion import SetCriterion
@@ -23,7 +26,8 @@ from saccade.layers.set_matching import SetTruth, set_truth
 from saccade.layers.transformer import Transformer
 from saccade.models.contract import Model
 from saccade.ops.boxes import clip_to_canvas
-from saccade.structures import Batch, Detections, Meta, Outputs, Prediction
+from saccade.structures import Batch, Detections, Meta, Outputs, Panoptic, Prediction
+from saccade.structures.ranges import Probability
 
 
 class DETR(Model):
@@ -32,8 +36,13 @@ class DETR(Model):
     `backbone`: of its maps the last one feeds the transformer. `positions`: sine codes unless given. `criterion`: matching and losses, those of the
     paper unless given. `category_ids`: the place of each class's logit in the class head, for released weights, whose heads have one logit a COCO
     category id (so 91 or 250, and "no object" after them); None puts the classes one after another. `auxiliary`: every decoder layer is trained,
-    not the last alone; evaluation computes the last alone in any case. `pixel_norm`: what the backbone's weights expect unless given.
-    `reference_quirks`: boxes are not clipped to the picture, as in the original.
+    not the last alone; evaluation computes the last alone in any case.
+
+    `masks`: "instances" adds a mask to each detection, "panoptic" merges them into one map (`things`: which classes are countable, from the data set
+    unless given; `panoptic_threshold`: the score that a query needs); both want a backbone that returns four levels. `freeze_detector` trains the
+    mask head alone, the second stage of the paper. `pixel_norm`: what the backbone's weights expect unless given. `reference_quirks`: as in the
+    original, boxes are not clipped to the picture, dropout stays active in a frozen detector, and panoptic maps are merged its way.
+    Raises ValueError for settings that contradict each other.
     """
 
     logit_of_label: Tensor
@@ -41,7 +50,8 @@ class DETR(Model):
     def __init__(
         self, *, classes: Sequence[str], backbone: TimmBackbone, transformer: Transformer | None = None, num_queries: int = 100,
         positions: SinePositions | LearnedPositions | None = None, criterion: SetCriterion | None = None, category_ids: Sequence[int] | None = None,
-        auxiliary: bool = True, pixel_norm: PixelNorm | None = None, reference_quirks: bool = False,
+        auxiliary: bool = True, masks: Literal["none", "instances", "panoptic"] = "none", things: Sequence[bool] | None = None,
+        panoptic_threshold: Probability = 0.85, freeze_detector: bool = False, pixel_norm: PixelNorm | None = None, reference_quirks: bool = False,
     ) -> None:
         super().__init__(classes, pixel_norm or PixelNorm(mean=backbone.pixel_mean, std=backbone.pixel_std))
         self.backbone = backbone
@@ -55,14 +65,38 @@ class DETR(Model):
         self.query_embed = nn.Embedding(num_queries, channels)
         self.class_embed = nn.Linear(channels, int(self.logit_of_label.max()) + 2)
         self.bbox_embed = MLP(sizes=[channels, channels, channels, 4])
+        self.masks, self.panoptic_threshold, self.freeze_detector = masks, panoptic_threshold, freeze_detector
+        self.things = _things(self.classes, things, masks)
+        if masks != "none":
+            self._add_mask_head()
+        elif freeze_detector:
+            raise ValueError("freeze_detector trains the mask head alone, but masks is none")
+
+    def _add_mask_head(self) -> None:
+        if len(self.backbone.channels) != 4:
+            raise ValueError(f"masks need a backbone of four levels (for ResNets out_indices: [1, 2, 3, 4]); this one gives {self.backbone.channels}")
+        if self.freeze_detector:
+            self.requires_grad_(False)
+        self.bbox_attention = MaskAttention(self.transformer.channels, self.transformer.heads)
+        self.mask_head = MaskHead(self.transformer.channels, self.transformer.heads, self.backbone.channels[-2::-1])
+
+    def train(self, mode: bool = True) -> Self:
+        """Train mode for what is trained: a frozen detector stays in eval mode."""
+        super().train(mode)
+        if mode and self.freeze_detector and not self.reference_quirks:
+            for part in (self.backbone, self.transformer):
+                part.eval()
+        return self
 
     def forward(self, batch: Batch) -> Outputs:
         """`logits` (L, N, Q, R + 1), "no object" last, and `boxes` (L, N, Q, 4) as relative (cx, cy, w, h), the last decoder layer last.
 
         Also `queries` (L, N, Q, C); `memory` (N, C, h, w); `features`, the backbone's maps; `padding` (N, h, w) bool; `sizes` (N, 2), the height and
-        width of each picture without padding. L is 1 unless the model trains.
+        width of each picture without padding; with masks `mask_attention` (N, Q, heads, h, w) and `masks` (N, Q, h4, w4), logits of the last layer.
+        L is 1 unless the model trains.
         """
-        return self.forward_pixels(self.pixel_norm(batch.images, batch.padding), batch.padding, every_layer=self.training and self.auxiliary)
+        every_layer = self.training and self.auxiliary and not self.freeze_detector
+        return self.forward_pixels(self.pixel_norm(batch.images, batch.padding), batch.padding, every_layer=every_layer)
 
     def forward_pixels(self, images: Tensor, padding: Tensor | None = None, *, every_layer: bool = False) -> dict[str, Any]:
         """The same for `images` (N, 3, H, W) that are normalised and filled up already; `padding` (N, H, W) bool."""
@@ -73,29 +107,51 @@ class DETR(Model):
             source.flatten(2).transpose(1, 2), self.positions(at_features).flatten(2).transpose(1, 2).to(source.dtype), self.query_embed.weight,
             padding=None if padding is None else at_features.flatten(1), every_layer=every_layer,
         )
-        return {
+        memory = decoded.memory.transpose(1, 2).unflatten(2, source.shape[-2:])
+        outputs = {
             "logits": self.class_embed(decoded.queries), "boxes": self.bbox_embed(decoded.queries).float().sigmoid(), "queries": decoded.queries,
-            "memory": decoded.memory.transpose(1, 2).unflatten(2, source.shape[-2:]), "features": features, "padding": at_features,
-            "sizes": unpadded_sizes(images, padding),
+            "memory": memory, "features": features, "padding": at_features, "sizes": unpadded_sizes(images, padding),
         }
+        if self.masks != "none":
+            attention = self.bbox_attention(decoded.queries[-1], memory, None if padding is None else at_features)
+            outputs |= {"mask_attention": attention, "masks": self.mask_head(source, attention, features[-2::-1])}
+        return outputs
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """`loss_ce`, `loss_bbox`, `loss_giou`, and the same with `_0`, `_1`, ... of the earlier decoder layers; weighted."""
+        """`loss_ce`, `loss_bbox`, `loss_giou`, with masks `loss_mask` and `loss_dice`; `loss_ce_0` and so on of the earlier decoder layers; weighted."""
         return self.criterion.losses(outputs, self.truth(outputs, batch), sample_names(batch))
 
     def truth(self, outputs: Outputs, batch: Batch) -> SetTruth:
         """The batch's objects as the criterion takes them."""
-        return set_truth(batch.targets, outputs["sizes"], self.logit_of_label, outputs["logits"].device)
+        canvas = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
+        return set_truth(batch.targets, outputs["sizes"], self.logit_of_label, outputs["logits"].device, self.masks != "none", canvas)
 
     @torch.no_grad()
     def predictions(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
-        """`Detections` of every picture in its original pixels, one a query, best first."""
+        """`Detections` of every picture in its original pixels, one a query, best first; or its `Panoptic` map."""
+        if self.masks == "panoptic":
+            return list(self._panoptic(outputs, batch))
         scores, labels, boxes = self.detect(outputs["logits"][-1], outputs["boxes"][-1])
         boxes = boxes * outputs["sizes"].flip(1).repeat(1, 2)[:, None]
         order = scores.argsort(-1, descending=True, stable=True)
-        return [
-            self._to_original(boxes[i, order[i]], scores[i, order[i]], labels[i, order[i]], meta) for i, meta in enumerate(batch.metas)
-        ]
+        found = [self._to_original(boxes[i, o], scores[i, o], labels[i, o], meta) for i, (o, meta) in enumerate(zip(order, batch.metas, strict=True))]
+        if self.masks == "instances":
+            masks = masks_from_queries([m[o] for m, o in zip(outputs["masks"], order, strict=True)], **self._places(outputs, batch))
+            found = [replace(own, masks=mask) for own, mask in zip(found, masks, strict=True)]
+        return list(found)
+
+    def _panoptic(self, outputs: Outputs, batch: Batch) -> list[Panoptic]:
+        return panoptic_from_queries(
+            outputs["logits"][-1], outputs["masks"], things=self.things, logit_of_label=self.logit_of_label, threshold=self.panoptic_threshold,
+            **self._places(outputs, batch),
+        )
+
+    def _places(self, outputs: Outputs, batch: Batch) -> dict[str, Any]:
+        """Where each picture lies on the batch's canvas, and how large it was."""
+        sizes = [(int(height), int(width)) for height, width in outputs["sizes"].tolist()]
+        originals = [size if meta.original_size is None else meta.original_size for size, meta in zip(sizes, batch.metas, strict=True)]
+        canvas = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
+        return {"sizes": sizes, "original_sizes": originals, "canvas": canvas, "reference_quirks": self.reference_quirks}
 
     def detect(self, logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`logits` (N, Q, R + 1) and `boxes` (N, Q, 4) to scores (N, Q), labels (N, Q) and relative corners (N, Q, 4), query by query."""
@@ -108,6 +164,10 @@ class DETR(Model):
         if not self.reference_quirks and meta.original_size is not None:
             boxes = clip_to_canvas(boxes, meta.original_size)
         return Detections(boxes, scores, labels)
+
+    def data_arguments(self) -> dict[str, Any]:
+        """Which classes are things, where that matters."""
+        return {"things": list(self.things)} if self.masks == "panoptic" else {}
 
     def head_keys(self) -> tuple[str, ...]:
         """The class head."""
@@ -126,6 +186,14 @@ def logit_places(classes: Sequence[str], category_ids: Sequence[int] | None) -> 
     if len(set(category_ids)) != len(category_ids) or min(category_ids) < 0:
         raise ValueError(f"category_ids must be distinct numbers from 0; got {list(category_ids)}")
     return torch.tensor(list(category_ids))
+
+
+def _things(classes: Sequence[str], things: Sequence[bool] | None, masks: str) -> tuple[bool, ...]:
+    if things is None:
+        return (True,) * len(classes)
+    if len(things) != len(classes) and masks == "panoptic":
+        raise ValueError(f"things has {len(things)} entries for {len(classes)} classes; it says of each whether it is countable")
+    return tuple(things)
 
 
 def padding_at(padding: Tensor | None, features: Tensor) -> Tensor:

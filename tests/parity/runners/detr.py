@@ -111,7 +111,7 @@ def _modules(model: DETR, given: dict[str, Tensor], case: Case) -> dict[str, Ten
         memory = decoded.memory.transpose(1, 2).unflatten(2, source.shape[2:])
         logits, boxes = model.class_embed(decoded.queries[-1]), model.bbox_embed(decoded.queries[-1]).sigmoid()
         return {"t_memory": memory, "t_hs": decoded.queries, "t_logits": logits, "t_boxes": boxes}
-    levels = [given[f"feature{level}"] for level in (1, 2, 3)]
+    levels = [given[f"feature{level}"] for level in (3, 2, 1)]
     attention = model.bbox_attention(given["hs"], source, padding)
     masks = model.mask_head(source, attention, levels)
     from_given = model.mask_head(source, given["attention"], levels)
@@ -131,7 +131,7 @@ def run_gradients(folder: Path, case: Case) -> Outputs:
     losses = model.criterion.losses(raw, truth, ["0", "1"])
     total = torch.stack(list(losses.values())).sum()
     total.backward()
-    weight = {"loss_ce": model.criterion.class_weight, "loss_bbox": model.criterion.bbox_weight, "loss_giou": model.criterion.giou_weight}
+    weight = {"loss_ce": model.criterion.weight_ce, "loss_bbox": model.criterion.weight_bbox, "loss_giou": model.criterion.weight_giou}
     outputs: dict[str, Any] = {"total": total, **{name: losses[name] / weight[name] for name in weight}}
     outputs |= _matches(model, raw, truth)
     theirs = names.from_saccade({key: p.grad for key, p in model.named_parameters() if p.grad is not None}, model)
