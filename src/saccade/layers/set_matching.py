@@ -40,7 +40,9 @@ class SetTruth(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Pairs of a query and an object, (M,) int64 each, ordered by layer, image and query: decoder `layer`, `image`, `query`, the truth's row `target`.
+    """Pairs of a query and an object, ordered by layer, image and query: (M,) int64 each.
+
+    `layer` of the decoder, `image` of the batch, `query` of that image, and `target`, the row of the object in the truth.
     """
 
     layer: Tensor
@@ -68,8 +70,8 @@ def set_truth(
     """The objects of a batch; crowds and boxes without area (or not finite) are left out.
 
     `targets`: boxes in pixels of the network's images, whose own sizes without padding are `sizes` (N, 2) (height, width). `logit_of_label` (K,): the
-    place of each class among the logits. With `masks` the masks are filled up with zeros to `mask_size` (height, width), by default the largest height
-    and width in the batch. Raises DataError for boxes without labels, or without masks where those are asked for.
+    place of each class among the logits. With `masks` the masks are filled up with zeros to `mask_size` (height, width), by default the largest
+    height and width in the batch. Raises DataError for boxes without labels, or without masks where those are asked for.
     """
     _check_annotated(targets, masks)
     numbers = torch.tensor([0 if t.boxes is None else len(t.boxes) for t in targets])
@@ -172,9 +174,9 @@ def match_sets(
     """The cheapest one-to-one assignment of objects to queries, for every decoder layer and image by itself.
 
     `costs` (L, T, Q): rows image after image, `counts` (N,) of each. `forced` (P, 2): pairs (row, query) that match in every layer, whatever they
-    cost. `forbidden` (N, Q) bool: queries that match nothing. Where an image has more objects than queries that are free, the cheapest are matched and
-    a warning says so, once a process. Raises NumericError for a cost that is not finite, naming the sample (`sample_names`, one an image) and, given
-    `terms` (called only then: name -> (L, T, Q)), the terms it comes from; ValueError for counts or pairs that contradict each other.
+    cost. `forbidden` (N, Q) bool: queries that match nothing. Where an image has more objects than queries that are free, the cheapest are matched
+    and a warning says so, once a process. Raises NumericError for a cost that is not finite, naming the sample (`sample_names`, one an image) and,
+    given `terms` (called only then: name -> (L, T, Q)), the terms it comes from; ValueError for counts or pairs that contradict each other.
     """
     numbers = [int(n) for n in counts.tolist()]
     if sum(numbers) != costs.shape[1]:
@@ -215,7 +217,7 @@ def _check_pairs(fixed: np.ndarray, image: np.ndarray, barred: np.ndarray) -> No
     distinct = len(np.unique(fixed[:, 0])) == len(fixed) == len(np.unique(np.stack([image, query], 1), axis=0))
     if not distinct or barred[image, query].any():
         raise ValueError(
-            f"forced pairs (row, query) must have distinct objects and, within an image, distinct queries that are not forbidden; got {fixed.tolist()}"
+            f"forced pairs (row, query) must have distinct objects and, in an image, distinct queries that are not forbidden; got {fixed.tolist()}"
         )
 
 
