@@ -118,7 +118,7 @@ class DETR(Model):
         return outputs
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """`loss_ce`, `loss_bbox`, `loss_giou`, with masks `loss_mask` and `loss_dice`; `loss_ce_0` and so on of the earlier decoder layers; weighted."""
+        """`loss_ce`, `loss_bbox`, `loss_giou`, with masks `loss_mask`, `loss_dice`; `loss_ce_0` and so on of earlier decoder layers; weighted."""
         return self.criterion.losses(outputs, self.truth(outputs, batch), sample_names(batch))
 
     def truth(self, outputs: Outputs, batch: Batch) -> SetTruth:
@@ -133,7 +133,7 @@ class DETR(Model):
             return list(self._panoptic(outputs, batch))
         scores, labels, boxes = self.detect(outputs["logits"][-1], outputs["boxes"][-1])
         boxes = boxes * outputs["sizes"].flip(1).repeat(1, 2)[:, None]
-        order = scores.argsort(-1, descending=True, stable=True)
+        order = scores.argsort(dim=-1, descending=True, stable=True)
         found = [self._to_original(boxes[i, o], scores[i, o], labels[i, o], meta) for i, (o, meta) in enumerate(zip(order, batch.metas, strict=True))]
         if self.masks == "instances":
             masks = masks_from_queries([m[o] for m, o in zip(outputs["masks"], order, strict=True)], **self._places(outputs, batch))
