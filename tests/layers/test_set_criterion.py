@@ -86,7 +86,7 @@ def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
 def gradients(terms: dict[str, Tensor], outputs: dict[str, Any]) -> dict[str, Tensor]:
     leaves = {name: value for name, value in outputs.items() if value.is_leaf}
     total = torch.stack(list(terms.values())).sum()
-    return dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+    return dict(zip(leaves, torch.autograd.grad(total, list(leaves.values()), retain_graph=True), strict=True))
 
 
 @pytest.mark.parametrize(
