@@ -109,6 +109,7 @@ TABLE: dict[str, dict[str, str]] = {
         "ClassificationAccuracy": "saccade.metrics.classification:ClassificationAccuracy",
         "CocoDetection": "saccade.metrics.coco:CocoDetection",
         "MultiLabelClassification": "saccade.metrics.multilabel:MultiLabelClassification",
+        "PanopticQuality": "saccade.metrics.panoptic:PanopticQuality",
         "VocDetection": "saccade.metrics.voc:VocDetection",
     },
     "loggers": {
