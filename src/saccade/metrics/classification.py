@@ -18,6 +18,7 @@ from saccade.metrics.images import ImageKey, check_lengths, in_order, key_of, na
 from saccade.structures import Annotations, Classification, Meta, Prediction
 
 _EPSILON = float(np.finfo(np.float32).eps)
+_MOST_MATRIX_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,16 @@ class ClassificationAccuracy:
     def details(self) -> dict[str, Any]:
         """`{"classification": {"per_class": columns, "confusion_matrix": …}}` with plain lists, at the first threshold.
 
-        `per_class`: `classes`, `support`, `precision`, `recall`, `f1`. `confusion_matrix`: `classes`, `counts` (rows truth, columns best class).
+        `per_class`: `classes`, `support`, `precision`, `recall`, `f1`. `confusion_matrix`: `classes`, `counts` (rows truth, columns best class); left
+        out beyond 1000 classes, where it would be gigabytes of zeros.
         """
         table = self.class_table(self.thresholds[0])
         columns = {"classes": list(self.classes), "support": table.support.tolist(), "precision": table.precision.tolist()}
         columns |= {"recall": table.recall.tolist(), "f1": table.f1.tolist()}
-        return {"classification": {"per_class": columns, "confusion_matrix": {"classes": list(self.classes), "counts": self.confusion().tolist()}}}
+        details: dict[str, Any] = {"per_class": columns}
+        if len(self.classes) <= _MOST_MATRIX_CLASSES:
+            details["confusion_matrix"] = {"classes": list(self.classes), "counts": self.confusion().tolist()}
+        return {"classification": details}
 
 
 def stacked_scores(predictions: Sequence[Prediction], num_classes: int, metas: Sequence[Meta]) -> Tensor:
