@@ -115,6 +115,12 @@ def test_a_batch_without_objects_has_zero_box_and_mask_losses_and_gradients_ever
     assert not found["raw"].any() and not found["masks"].any() and found["logits"].abs().sum() > 0
 
 
+def test_nothing_counts_where_there_is_no_object_and_no_query_without_one_counts() -> None:
+    outputs = random_outputs(1)
+    terms = SetCriterion(eos_coef=0.0).losses(outputs, random_truth(0))
+    assert set(numbers(terms).values()) == {0.0} and not gradients(terms, outputs)["logits"].any()
+
+
 def test_one_object_alone_is_taught_to_one_query_a_layer() -> None:
     truth, outputs = random_truth(1), random_outputs(1)
     found = gradients(SetCriterion().losses(outputs, truth), outputs)

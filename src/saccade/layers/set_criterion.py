@@ -63,12 +63,13 @@ class SetCriterion:
     def losses(
         self, outputs: Mapping[str, Any], truth: SetTruth, sample_names: Sequence[str] = (), *, matches: Matches | None = None
     ) -> dict[str, Tensor]:
-        """Weighted terms `loss_ce`, `loss_bbox`, `loss_giou` of the last decoder layer, `loss_mask` and `loss_dice` where there are masks, and
+        """Weighted scalar terms: the training loss is their sum.
 
-        `loss_ce_0` and so on of the layers before. `outputs`: `logits` (L, N, Q, R + 1) or, focal, (L, N, Q, R); `boxes` (L, N, Q, 4); optional
-        `masks` (N, Q, h, w), logits of the last layer. `matches`: those of `match`, for callers that need them too (`matches.of_layer(L - 1)` is the
-        last layer's); matched here if None. Over several processes each must call it: they share the number of objects. Raises NumericError for costs
-        that are not finite, naming the sample; ValueError for masks without truth.
+        `loss_ce`, `loss_bbox`, `loss_giou` of the last decoder layer, `loss_mask` and `loss_dice` where there are masks, and `loss_ce_0` and so on of
+        the layers before. `outputs`: `logits` (L, N, Q, R + 1) or, focal, (L, N, Q, R); `boxes` (L, N, Q, 4) relative (cx, cy, w, h); optional
+        `masks` (N, Q, h, w), logits of the last layer. `matches`: those of `match`, for callers that need them too (`matches.of_layer(L - 1)` is the last
+        layer's); matched here if None. Over several processes each must call it: they share the number of objects. Raises NumericError for costs that
+        are not finite, naming the sample; ValueError for masks without truth.
         """
         logits, boxes, masks = outputs["logits"], outputs["boxes"], outputs.get("masks")
         if matches is None:
@@ -88,10 +89,11 @@ class SetCriterion:
 
     @torch.no_grad()
     def figures(self, outputs: Mapping[str, Any], truth: SetTruth, matches: Matches) -> dict[str, Tensor]:
-        """What is worth watching but not taught: `class_error`, the percentage of the last layer's matched queries whose best class is wrong, and
+        """What is worth watching but not taught.
 
-        `cardinality_error` (`_0`, ... for earlier layers), how far the number of queries that say something is off the number of objects, on average
-        over images. A query says something when its best logit is not "no object"; with sigmoids, when a class has more than one half.
+        `class_error`: the percentage of the last layer's matched queries whose best class is wrong, 100 without any. `cardinality_error` (`_0`, ...
+        for earlier layers): how far the number of queries that say something is off the number of objects, on average over images. A query says
+        something when its best logit is not "no object"; with sigmoids, when a class has more than one half.
         """
         logits = outputs["logits"]
         last = matches.of_layer(len(logits) - 1)
@@ -115,7 +117,7 @@ def label_losses(logits: Tensor, truth: SetTruth, matches: Matches, eos_coef: fl
     wanted[matches.layer, matches.image, matches.query] = truth.labels[matches.target]
     surprise = F.cross_entropy(logits.float().flatten(0, 2), wanted.flatten(), reduction="none").view_as(wanted)
     weight = torch.where(wanted == no_object, eos_coef, 1.0)
-    return (surprise * weight).sum((1, 2)) / weight.sum((1, 2))
+    return (surprise * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)  # nothing counts: no object, eos_coef 0
 
 
 def focal_label_losses(logits: Tensor, truth: SetTruth, matches: Matches, alpha: float, gamma: float) -> Tensor:

@@ -82,7 +82,7 @@ def set_truth(
         return SetTruth(empty, torch.zeros(0, 4, device=device), empty, torch.zeros_like(numbers), none)
     boxes = _joined([t.boxes for t in known]).to(device, torch.float32)
     regular = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-    crowd = [torch.zeros(len(t.boxes), dtype=torch.bool, device=device) if t.crowd is None else t.crowd for t in known if t.boxes is not None]
+    crowd = [torch.zeros_like(t.boxes[:, 0], dtype=torch.bool) if t.crowd is None else t.crowd for t in known if t.boxes is not None]
     keep = (regular & ~_joined(crowd).to(device, torch.bool)).cpu().nonzero()[:, 0]
     image = torch.arange(len(targets)).repeat_interleave(numbers)[keep]  # on the CPU, as is `keep`
     counts, image, kept = image.bincount(minlength=len(targets)), image.to(device), keep.to(device)
