@@ -67,9 +67,9 @@ class SetCriterion:
 
         `loss_ce`, `loss_bbox`, `loss_giou` of the last decoder layer, `loss_mask` and `loss_dice` where there are masks, and `loss_ce_0` and so on of
         the layers before. `outputs`: `logits` (L, N, Q, R + 1) or, focal, (L, N, Q, R); `boxes` (L, N, Q, 4) relative (cx, cy, w, h); optional
-        `masks` (N, Q, h, w), logits of the last layer. `matches`: those of `match`, for callers that need them too (`matches.of_layer(L - 1)` is the last
-        layer's); matched here if None. Over several processes each must call it: they share the number of objects. Raises NumericError for costs that
-        are not finite, naming the sample; ValueError for masks without truth.
+        `masks` (N, Q, h, w), logits of the last layer. `matches`: those of `match`, for callers that need them too (`matches.of_layer(L - 1)` is the
+        last layer's); matched here if None. Over several processes each must call it: they share the number of objects. Raises NumericError for costs
+        that are not finite, naming the sample; ValueError for masks without truth.
         """
         logits, boxes, masks = outputs["logits"], outputs["boxes"], outputs.get("masks")
         if matches is None:
