@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from saccade.layers.backbone import TimmBackbone
-from saccade.layers.folding import fold_batch_norms
+from saccade.layers.folding import fold_at_first_call, fold_batch_norms
 from saccade.layers.normalization import FrozenBatchNorm2d, batch_norms
 
 
@@ -50,6 +50,20 @@ def test_norm_whose_convolution_has_another_reader_stays() -> None:
     module = Forked().eval()
     assert fold_batch_norms(module, torch.randn(1, 3, 4, 4)) == 0
     assert isinstance(module.norm, nn.BatchNorm2d)
+
+
+def test_folding_at_the_first_call_gives_the_same_there_and_later() -> None:
+    torch.manual_seed(0)
+    backbone = TimmBackbone(name="resnet10t").eval()
+    with torch.no_grad():
+        randomise(backbone)
+        images = torch.randn(1, 3, 64, 64)
+        before = backbone(images)[-1]
+        fold_at_first_call(backbone)
+        first, second = backbone(images)[-1], backbone(images)[-1]
+    assert not batch_norms(backbone)
+    torch.testing.assert_close(first, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
+    torch.testing.assert_close(second, first)
 
 
 def test_training_networks_are_refused() -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,8 @@ def command(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Take data, transforms and metrics from this recipe; default: that of the run.")] = None,
     weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Fold batch norms into convolutions: equal but for rounding, and faster.")] = False,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="bf16: networks compute in half precision.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Results go to OUT/evaluation/DATA; default: the run folder, else here.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto: the first accelerator there is.")] = "auto",
@@ -34,20 +36,20 @@ def command(
     from saccade.engine.progress import counting
     from saccade.recipes.registry import add_plugin
     from saccade.report.gallery import Gallery
-    from saccade.report.opening import open_model
+    from saccade.report.opening import computing_in, open_model
 
     for package in plugin or []:
         add_plugin(package)
     run = _run_of(checkpoint)
     values = _recipe_for(checkpoint, recipe, run, overrides or [])
-    model = open_model(checkpoint, weights, device)
+    model = open_model(checkpoint, weights, device, fast=fast)
     settings = _settings(values, model)
     console = Console(stderr=True)
     results: dict[str, dict[str, float]] = {}
     for name, dataset in _datasets(data or [], settings, model).items():
         folder = (out or run or Path()) / "evaluation" / name
         gallery = Gallery(folder=folder / "gallery", dataset=dataset, classes=model.classes)
-        with counting(console, name, len(dataset)) as bar:
+        with counting(console, name, len(dataset)) as bar, computing_in(precision, model):
             results[name] = evaluate_on(
                 model, dataset, settings, _metrics(values, model, dataset), folder, batch_size=batch_size, observers=[gallery, bar]
             )

@@ -27,6 +27,8 @@ def command(
     ] = "coco",
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Whether pictures and videos are drawn.")] = True,
     weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Fold batch norms into convolutions: equal but for rounding, and faster.")] = False,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="bf16: networks compute in half precision.")] = "fp32",
     plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,
 ) -> None:
     """Run a checkpoint on images, folders and videos; write drawn pictures, drawn videos and predictions.json.
@@ -39,14 +41,14 @@ def command(
     from saccade.errors import DataError
     from saccade.recipes.registry import add_plugin
     from saccade.report.media_prediction import predict_media
-    from saccade.report.opening import open_model
+    from saccade.report.opening import computing_in, open_model
 
     for package in plugin or []:
         add_plugin(package)
     media = find_media(inputs, leave_out=out)
-    model = open_model(checkpoint, weights, device)
+    model = open_model(checkpoint, weights, device, fast=fast)
     console = Console(stderr=True)
-    with _progress(console, media) as advance:
+    with _progress(console, media) as advance, computing_in(precision, model):
         summary = predict_media(
             model, media, out, score_threshold=score_threshold, batch_size=batch_size, pictures=pictures, file_format=file_format, on_item=advance
         )

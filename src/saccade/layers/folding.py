@@ -11,12 +11,12 @@ from saccade.layers.normalization import FrozenBatchNorm2d
 
 
 @torch.no_grad()
-def fold_batch_norms(module: nn.Module, example: Tensor) -> int:
+def fold_batch_norms(module: nn.Module, example: Any) -> int:
     """Folds every batch norm of `module` that directly follows a convolution into it, in place, and returns how many were folded.
 
-    `example` (N, C, H, W) is sent through `module` once to see what follows what, so only what this call runs is folded; a norm whose convolution has
-    another reader as well is left alone. The module must be in eval mode: afterwards its running statistics are part of the weights and it must not
-    be trained. Results differ by rounding alone.
+    `example`, whatever `module` takes, is sent through it once to see what follows what, so only what this call runs is folded; a norm whose
+    convolution has another reader as well is left alone. The module must be in eval mode: afterwards its running statistics are part of the weights
+    and it must not be trained. Results differ by rounding alone.
     """
     if module.training:
         raise ValueError("fold_batch_norms: the module is in train mode; its batch norms would still change. Call eval() first.")
@@ -30,7 +30,17 @@ def fold_batch_norms(module: nn.Module, example: Tensor) -> int:
     return len(pairs)
 
 
-def _follow(module: nn.Module, example: Tensor) -> dict[nn.Module, nn.Conv2d]:
+def fold_at_first_call(module: nn.Module) -> None:
+    """As `fold_batch_norms`, with what `module` is called with first."""
+
+    def fold(called: nn.Module, inputs: tuple[Any, ...]) -> None:
+        handle.remove()
+        fold_batch_norms(called, *inputs)
+
+    handle = module.register_forward_pre_hook(fold)
+
+
+def _follow(module: nn.Module, example: Any) -> dict[nn.Module, nn.Conv2d]:
     """Norm -> the convolution whose output it alone reads; both called once."""
     made: dict[int, nn.Conv2d] = {}
     read: dict[nn.Module, nn.Conv2d] = {}

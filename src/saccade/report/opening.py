@@ -1,12 +1,14 @@
 """A model to look at, from what people name: a checkpoint folder, a run folder, or a recipe with a file of weights."""
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from saccade.errors import InputError
+from saccade.layers.folding import fold_at_first_call
 from saccade.models.contract import Model
 from saccade.recipes import Recipe, build, check, load_recipe, zoo_names
 
@@ -17,12 +19,25 @@ if TYPE_CHECKING:
 _CLASSES_OF_DATA = {"VOC": "voc", "COCO": "coco", "ImageNet": "imagenet", "CIFAR-100": "cifar100", "CIFAR-10": "cifar10"}
 
 
-def open_model(checkpoint: str, weights: str | None = None, device: str = "auto") -> Model:
+def open_model(checkpoint: str, weights: str | None = None, device: str = "auto", fast: bool = False) -> Model:
     """The model in evaluation mode on `device`, with `evaluation_transforms` set.
 
     `checkpoint`: a checkpoint or run folder; or a recipe, and then `weights` is a file, a name of `saccade weights list`, or "published" (those that
-    were published for the recipe). Raises InputError for what is none of these.
+    were published for the recipe). `fast` folds batch norms at the first call. Raises InputError for what is none of these.
     """
+    model = _open(checkpoint, weights, device)
+    if fast:
+        fold_at_first_call(model)
+    return model
+
+
+def computing_in(precision: Literal["fp32", "bf16"], model: Model) -> AbstractContextManager[object]:
+    """Inside, the model's matrix products and convolutions run in `precision`."""
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _open(checkpoint: str, weights: str | None, device: str) -> Model:
     from saccade.engine.checkpoints import load_model
 
     where = choose_device(device)
