@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.data.decoding import read_image
 from saccade.data.media import Medium, VideoReader, VideoWriter
+from saccade.engine.files import storage_errors
 from saccade.errors import DataError, NumericError
 from saccade.models.contract import Model
 from saccade.report.drawing import draw, to_picture
@@ -76,12 +77,12 @@ def predict_media(
     """Predict for all `media` and write drawn pictures, drawn videos and `predictions.json` to the folder `out`.
 
     Detections with a score below `score_threshold` are neither drawn nor written. `on_item` is called after each image and each frame. What can't be
-    read is noted in the summary and passed over. Raises NumericError where a prediction is not finite.
+    read is noted in the summary and passed over. Raises NumericError where a prediction is not finite, StorageError where `out` takes no files.
     """
-    out.mkdir(parents=True, exist_ok=True)
     summary, names = Summary(), OutputNames(out, [m.path for m in media])
     report = on_item if on_item is not None else _ignore
-    with PredictionFiles(out, model.classes, file_format) as files:
+    # What goes wrong with an input is dealt with where it is read, so what is left here is about writing; the files make the folder.
+    with storage_errors(out), PredictionFiles(out, model.classes, file_format) as files:
         drawer = _Drawer(model.classes, score_threshold, pictures, names, files)
         images = [m for m in media if m.kind == "image"]
         for medium, image, prediction in predict_stream(model, _readable(images, summary, report), batch_size=batch_size):

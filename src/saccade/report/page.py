@@ -55,11 +55,12 @@ class _RunFacts:
 
 def write_page(run_folders: Sequence[str | Path], out: str | Path) -> Path:
     """Read the run folders and write the report to the file `out` (its folder is made). Returns the path. Errors as of `load_run`."""
-    from saccade.engine.files import atomic_write
+    from saccade.engine.files import atomic_write, storage_errors
 
     page = render_page([load_run(folder) for folder in run_folders])
     path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, page.encode())
     return path
 
