@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saccade.weights.table import Published
 
 # What the table of published weights calls its data, and the list of classes that goes with it.
-_CLASSES_OF_DATA = {"VOC": "voc", "COCO": "coco", "ImageNet": "imagenet", "CIFAR-100": "cifar100", "CIFAR-10": "cifar10"}
+_CLASSES_OF_DATA = {"VOC": "voc", "COCO 2017 panoptic": "coco_panoptic", "COCO": "coco", "ImageNet": "imagenet", "CIFAR-100": "cifar100", "CIFAR-10": "cifar10"}
 
 
 def open_model(checkpoint: str, weights: str | None = None, device: str = "auto", fast: bool = False) -> Model:
@@ -75,7 +75,7 @@ def _from_recipe(recipe: Recipe, weights: str) -> Model:
         if entry is None:
             raise InputError(f"nothing is published for the recipe {recipe.name}; `saccade weights list` shows what is. Give a file instead.")
         weights = entry.name
-    model: Model = build(recipe.section("model"), where="model", origins=recipe.origins, classes=recipe_classes(recipe))
+    model: Model = build(recipe.section("model"), where="model", origins=recipe.origins, classes=recipe_classes(recipe), things=_things(recipe))
     load_into(model, read_tensors(weights))
     model.evaluation_transforms = (recipe.section("data") or {}).get("evaluation_transforms") or []  # type: ignore[assignment]
     return model
@@ -85,6 +85,14 @@ def _published_for(recipe: Recipe) -> Published | None:
     from saccade.weights.table import published
 
     return next((entry for entry in published().values() if entry.recipe == recipe.name), None)
+
+
+def _things(recipe: Recipe) -> tuple[bool, ...] | None:
+    """Which classes of published panoptic weights are things: COCO's things come before its stuff."""
+    from saccade.data.classes import COCO, COCO_STUFF
+
+    entry = _published_for(recipe)
+    return (True,) * len(COCO) + (False,) * len(COCO_STUFF) if entry is not None and "panoptic" in entry.data else None
 
 
 def recipe_classes(recipe: Recipe) -> tuple[str, ...]:
