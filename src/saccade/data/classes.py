@@ -52,7 +52,10 @@ MNIST = tuple("0123456789")
 
 FASHION_MNIST = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
-_LISTS = {"voc": VOC, "coco": COCO, "coco_panoptic": (*COCO, *COCO_STUFF), "cifar10": CIFAR10, "cifar100": CIFAR100, "mnist": MNIST, "fashion_mnist": FASHION_MNIST}
+_LISTS = {
+    "voc": VOC, "coco": COCO, "coco_panoptic": (*COCO, *COCO_STUFF), "cifar10": CIFAR10, "cifar100": CIFAR100, "mnist": MNIST,
+    "fashion_mnist": FASHION_MNIST,
+}
 
 
 def imagenet() -> tuple[str, ...]:

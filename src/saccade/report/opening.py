@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from saccade.weights.table import Published
 
 # What the table of published weights calls its data, and the list of classes that goes with it.
-_CLASSES_OF_DATA = {"VOC": "voc", "COCO 2017 panoptic": "coco_panoptic", "COCO": "coco", "ImageNet": "imagenet", "CIFAR-100": "cifar100", "CIFAR-10": "cifar10"}
+_CLASSES_OF_DATA = {
+    "VOC": "voc", "COCO 2017 panoptic": "coco_panoptic", "COCO": "coco", "ImageNet": "imagenet", "CIFAR-100": "cifar100", "CIFAR-10": "cifar10",
+}
 
 
 def open_model(checkpoint: str, weights: str | None = None, device: str = "auto", fast: bool = False) -> Model:
