@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_detector import train_and_evaluate
 
 from saccade.data.contract import Dataset, Problem
 from saccade.data.formats.coco import Coco
@@ -30,13 +31,14 @@ def finds(problems: list[Problem], where: str, what: str, consequence: str) -> b
 
 
 def usable(dataset: Dataset) -> None:
-    """All samples load, and their boxes are finite, have a positive size and a known class."""
+    """All samples load, their boxes are finite, have a positive size and a known class, and a detector trains on them and is evaluated."""
     for index in range(len(dataset)):
         sample = dataset[index]
         assert sample.boxes is not None and sample.labels is not None and sample.boxes.dtype == torch.float32
         assert sample.boxes.shape == (len(sample.labels), 4) and bool(torch.isfinite(sample.boxes).all())
         assert bool((sample.boxes[:, 2:] > sample.boxes[:, :2]).all())
         assert bool((sample.labels >= 0).all() and (sample.labels < len(dataset.classes)).all())
+    assert {"coco/AP", "voc/mAP"} <= set(train_and_evaluate(dataset))
 
 
 @pytest.fixture

@@ -56,7 +56,10 @@ def test_another_learning_rate_or_seed_is_refused_and_permitted_by_its_flag(run:
 def test_data_of_another_length_is_refused(run: Path, tmp_path: Path) -> None:
     messages = tmp_path / "stderr"
     assert end([in_process(train, run, stderr=messages, resume=True, length=50, run={"steps": 20})]) == [2]
-    assert "length of the training data: 48 -> 50" in messages.read_text()
+    message = messages.read_text()
+    assert "length of the training data: 48 -> 50" in message and "--allow-changes" in message
+    assert end([in_process(train, run, stderr=messages, resume=True, length=50, run={"steps": 20}, allow_changes=True)]) == [0]
+    assert max(losses(run)) == 20
 
 
 def test_another_number_of_processes_is_refused_and_permitted_by_its_own_flag(run: Path, tmp_path: Path) -> None:
