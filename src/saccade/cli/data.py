@@ -21,8 +21,8 @@ make_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(make_app, name="make", help="Render a synthetic data set to disk.")
 
 _SHOWN_PROBLEMS, _SHOWN_CLASSES = 20, 30
-Target = Literal["coco", "voc", "yolo", "imagefolder"]
-Format = Annotated[str | None, typer.Option(help="coco, voc, yolo, imagefolder, imagelist, cifar or mnist; found by itself without.")]
+Target = Literal["coco", "coco_panoptic", "voc", "yolo", "imagefolder"]
+Format = Annotated[str | None, typer.Option(help="coco, coco_panoptic, voc, yolo, imagefolder, imagelist, cifar or mnist; found by itself without.")]
 
 
 @app.command()
@@ -91,17 +91,20 @@ def town(
     seed: Annotated[int, typer.Option(help="Another seed is another town.")] = 0,
     split: Annotated[list[str] | None, typer.Option(help="train, val or test, repeatable; train and val by default.")] = None,
 ) -> None:
-    """Render still pictures of the town: detection data with masks (coco), boxes (voc, yolo), or one object a picture (imagefolder)."""
+    """Render still pictures of the town: objects with masks (coco), panoptic maps, boxes (voc, yolo), or one object a picture (imagefolder)."""
     from rich.console import Console
 
     from saccade.data.town.classification import TownClassification
     from saccade.data.town.dataset import Town
+    from saccade.data.town.panoptic import TownPanoptic
 
     splits: dict[str, Any] = {}
     for name in split or ["train", "val"]:
         shared: dict[str, Any] = {"split": name, "domain": domain, "size": size, "seed": seed}
         if format == "imagefolder":
             splits[name] = TownClassification(num_images=frames, **shared)
+        elif format == "coco_panoptic":
+            splits[name] = TownPanoptic(num_images=frames, masks=False, **shared)
         else:
             splits[name] = Town(num_videos=frames, frames_per_video=1, masks=format == "coco", segmentation=False, panoptic=False, **shared)
     _write(Console(), splits, format, out, "png")
@@ -122,7 +125,8 @@ def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pic
 
     from saccade.data.formats.writers import WRITERS, object_crops
 
-    classes = next(iter(splits.values())).classes
+    first = next(iter(splits.values()))
+    settings: dict[str, Any] = {"things": getattr(first, "things", None)} if to == "coco_panoptic" else {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         sources: dict[str, Iterable[Sample]] = {}
@@ -130,7 +134,7 @@ def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pic
             samples = _samples(dataset, progress.track(range(len(dataset)), description=name))
             crops = to == "imagefolder" and len(dataset) > 0 and dataset.annotations(0).boxes is not None
             sources[name] = object_crops(samples) if crops else samples
-        written = WRITERS[to](sources, out, classes=classes, pictures=pictures)
+        written = WRITERS[to](sources, out, classes=first.classes, pictures=pictures, **settings)
     left_out = f"; {written.left_out} objects have no place in this format and were left out" if written.left_out else ""
     objects = f" with {written.objects} objects" if to != "imagefolder" else ""
     console.print(f"wrote {written.images} pictures{objects} ({', '.join(splits)}) to {out}{left_out}", markup=False, highlight=False)

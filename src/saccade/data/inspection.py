@@ -60,6 +60,10 @@ def inspect(dataset: Dataset, *, verify_images: bool = False, progress: Callable
         where, path = dataset.item_id(index), _path(dataset, index)
         size = _inspect_image(found, dataset, index, where, path, seen, verify_images)
         try:
+            contradictions: list[Problem] = getattr(dataset, "examine", lambda _: [])(index)
+            found.problems += contradictions
+            if contradictions:
+                continue
             annotations = dataset.annotations(index)
         except DataError as error:
             if size is not None or path is None:

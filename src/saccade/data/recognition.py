@@ -18,6 +18,7 @@ from typing import Any
 from saccade.data.contract import Dataset
 from saccade.data.decoding import IMAGE_SUFFIXES
 from saccade.data.formats.coco import Coco, is_coco
+from saccade.data.formats.coco_panoptic import CocoPanoptic, is_panoptic
 from saccade.data.formats.folders import ImageFolder, ImageList
 from saccade.data.formats.packed_images import Cifar, Mnist
 from saccade.data.formats.voc import Voc
@@ -26,13 +27,14 @@ from saccade.errors import DataError, InputError
 
 # Names for the command line and `open_dataset`.
 FORMATS: dict[str, Callable[..., Dataset]] = {
-    "coco": Coco, "voc": Voc, "yolo": Yolo, "imagefolder": ImageFolder, "imagelist": ImageList, "cifar": Cifar, "mnist": Mnist,
+    "coco": Coco, "coco_panoptic": CocoPanoptic, "voc": Voc, "yolo": Yolo, "imagefolder": ImageFolder, "imagelist": ImageList, "cifar": Cifar,
+    "mnist": Mnist,
 }
 _SPLITS = ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
 _LOOKED_FOR = (
-    "COCO (a json with images, annotations and categories, beside the pictures or in annotations/), VOC (Annotations/*.xml and JPEGImages/, or "
-    "VOC2007/ and VOC2012/), YOLO (data.yaml or classes.txt, with images/ and labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, "
-    "also .gz), an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/)"
+    "COCO (a json with images, annotations and categories, beside the pictures or in annotations/; panoptic with a folder of pngs "
+    "named after it), VOC (Annotations/*.xml and JPEGImages/, or VOC2007/ and VOC2012/), YOLO (data.yaml or classes.txt, with images/ and "
+    "labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, also .gz), an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/)"
 )
 Reading = tuple[str, dict[str, Any]]
 
@@ -45,7 +47,7 @@ def candidates(path: str | Path) -> list[Reading]:
     if place.is_file():
         return list(_file_readings(place))
     readings: list[Reading] = []
-    for look in (_voc, _coco, _yolo, _packed, _image_list, _image_folder):
+    for look in (_voc, _coco, _coco_panoptic, _yolo, _packed, _image_list, _image_folder):
         # An image list or image folders are guesses from pictures and texts, which the other formats have, too.
         if look in (_image_list, _image_folder) and readings:
             continue
@@ -75,7 +77,7 @@ def open_dataset(path: str | Path, format: str | None = None, **settings: Any) -
     if not found and format is None:
         recognise(path)
     name, known = found[0] if found else (str(format), {"root": str(path)})
-    if split is not None and name in ("coco", "imagelist") and _split_of(name, known) == split:
+    if split is not None and name in ("coco", "coco_panoptic", "imagelist") and _split_of(name, known) == split:
         settings = {key: value for key, value in settings.items() if key != "split"}
     accepted = inspect.signature(FORMATS[name]).parameters
     unknown = [key for key in settings if key not in accepted]
@@ -99,10 +101,10 @@ def _split_of(name: str, known: dict[str, Any]) -> str | None:
     """The split that a reading stands for, None where it does not say."""
     if "split" in known:
         return str(known["split"])
-    if name == "coco" and "annotations" in known:
+    if name in ("coco", "coco_panoptic") and "annotations" in known:
         stem = Path(known["annotations"]).stem
         parent = Path(known["annotations"]).parent.name
-        return parent if stem.startswith("_annotations") else stem.removeprefix("instances_")
+        return parent if stem.startswith("_annotations") else stem.removeprefix("instances_").removeprefix("panoptic_")
     if name == "imagelist":
         return Path(known["list_file"]).stem
     return None
@@ -110,7 +112,9 @@ def _split_of(name: str, known: dict[str, Any]) -> str | None:
 
 def _file_readings(file: Path) -> Iterator[Reading]:
     folder = file.parent
-    if file.suffix == ".json" and _is_coco_file(file):
+    if file.suffix == ".json" and _is_panoptic_file(file):
+        yield _panoptic_reading(folder.parent if folder.name == "annotations" else folder, file)
+    elif file.suffix == ".json" and _is_coco_file(file):
         yield _coco_reading(folder.parent if folder.name == "annotations" else folder, file)
     elif file.suffix in (".yaml", ".yml") and read_settings(folder) is not None:
         yield "yolo", {"root": str(folder)}
@@ -138,7 +142,7 @@ def _lists(folder: Path) -> list[str]:
 
 
 def _coco(root: Path) -> Iterator[Reading]:
-    files = [f for folder in (root / "annotations", root, *(root / s for s in _SPLITS)) for f in sorted(folder.glob("*.json"))]
+    files = [f for f in _json_files(root) if not _is_panoptic_file(f)]
     # COCO itself puts captions and key points beside the instances, with the same pictures.
     files = [f for f in files if f.name.startswith("instances_")] or files
     for file in sorted(files, key=lambda f: "train" not in str(f.relative_to(root))):
@@ -146,11 +150,35 @@ def _coco(root: Path) -> Iterator[Reading]:
             yield _coco_reading(root, file)
 
 
+def _coco_panoptic(root: Path) -> Iterator[Reading]:
+    for file in sorted(_json_files(root), key=lambda f: "train" not in str(f.relative_to(root))):
+        if _is_panoptic_file(file):
+            yield _panoptic_reading(root, file)
+
+
+def _json_files(root: Path) -> list[Path]:
+    return [f for folder in (root / "annotations", root, *(root / s for s in _SPLITS)) for f in sorted(folder.glob("*.json"))]
+
+
+def _panoptic_reading(root: Path, file: Path) -> Reading:
+    places = (root / file.stem, file.parent / file.stem, root / "maps")
+    maps = next((place for place in places if place.is_dir()), None)
+    known = {} if maps is None else {"maps": maps.relative_to(root).as_posix()}
+    return "coco_panoptic", {**_coco_reading(root, file)[1], **known}
+
+
+def _is_panoptic_file(file: Path) -> bool:
+    if file.name.startswith(("instances_", "panoptic_")):
+        return file.name.startswith("panoptic_")
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    return is_panoptic(text) and _is_coco_file(file)
+
+
 def _coco_reading(root: Path, file: Path) -> Reading:
     """Where the pictures of a COCO file lie: the folder that holds the first one, else one that is named after the split."""
     named = re.search(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', file.read_text(encoding="utf-8-sig", errors="replace"))
     first = json.loads(named.group(1)) if named else ""
-    split = file.stem.removeprefix("instances_")
+    split = file.stem.removeprefix("instances_").removeprefix("panoptic_")
     recut = {"minival2014": "val2014", "valminusminival2014": "val2014"}.get(split, split)
     folders = [recut, "images", f"images/{recut}", "JPEGImages", file.parent.relative_to(root).as_posix(), "", "data", "imgs"]
     fitting = next((f for f in folders if (root / f / first).is_file()), None) if first else None

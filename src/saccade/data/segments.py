@@ -9,7 +9,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from saccade.structures import Annotations, Panoptic, Segment
+from saccade.errors import InputError
+from saccade.structures import Annotations, Panoptic
 
 
 def segment_objects(panoptic: Panoptic, *, masks: bool = True) -> Annotations:
@@ -35,8 +36,10 @@ def segment_boxes(rows: Tensor, count: int) -> Tensor:
 
 
 def colour_coded(segment_map: Tensor) -> np.ndarray:
-    """(H, W, 3) uint8 of a map of ids below 2**24: red + 256 green + 65536 blue, COCO's panoptic pictures."""
+    """(H, W, 3) uint8 of a map of ids: red + 256 green + 65536 blue, COCO's panoptic pictures. Raises `InputError` for ids of 2**24 and more."""
     ids = segment_map.as_subclass(Tensor).cpu().numpy().astype(np.int64)
+    if ids.size and not 0 <= ids.min() <= ids.max() < 2**24:
+        raise InputError(f"the colours of a panoptic png stand for ids from 0 to 16777215; the map has {ids.min()} to {ids.max()}, so number it anew")
     return np.stack([ids & 255, (ids >> 8) & 255, ids >> 16], -1).astype(np.uint8)
 
 
@@ -61,11 +64,3 @@ def categories(classes: Sequence[str], category_ids: Sequence[int], things: Sequ
     return [
         {"id": number, "name": name, "isthing": int(thing)} for number, name, thing in zip(category_ids, classes, things, strict=True)
     ]
-
-
-def things_of(segments: Sequence[Segment], count: int, known: Sequence[bool] | None = None) -> tuple[bool, ...]:
-    """Which of `count` classes are things: as `known` says, else as the segments do; classes that nothing is known of count as things."""
-    if known is not None:
-        return tuple(known)
-    flags = {segment.label: segment.is_thing for segment in segments}
-    return tuple(flags.get(label, True) for label in range(count))

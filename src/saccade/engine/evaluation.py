@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from saccade.data.formats.results import coco_results
+from saccade.data.formats.results import PanopticResult, coco_results, panoptic_result, panoptic_results
 from saccade.engine.files import atomic_write, storage_errors, write_json
 from saccade.engine.run_folder import SKIPPED, strict_number
 from saccade.errors import InputError
 from saccade.learning.wrapping import is_sharded
 from saccade.metrics.contract import Metric
 from saccade.models.contract import Model
-from saccade.structures import Batch, Classification, Detections, Prediction
+from saccade.structures import Batch, Classification, Detections, Panoptic, Prediction
 
 if TYPE_CHECKING:
     from saccade.engine.launch import Together
@@ -119,11 +119,17 @@ def _computed(metrics: Sequence[Metric]) -> dict[str, float]:
 
 
 class PredictionCollector:
-    """An observer that keeps predictions as the entries of `predictions.json`: COCO results for detections, classes by score for images."""
+    """An observer that keeps predictions as the entries of `predictions.json`: COCO results for detections, classes by score for images.
 
-    def __init__(self, classes: Sequence[str], top: int = 5) -> None:
+    Panoptic maps become COCO's panoptic results: `predictions.json` with the segments and a folder `predictions` with the pngs, as panopticapi
+    expects them; there classes have the data set's `category_ids` (1, 2, ... by default).
+    """
+
+    def __init__(self, classes: Sequence[str], top: int = 5, category_ids: Sequence[int] | None = None) -> None:
         self.classes, self.top = tuple(classes), top
+        self.category_ids = tuple(range(1, len(self.classes) + 1) if category_ids is None else category_ids)
         self.lines: list[str] = []
+        self.maps: list[PanopticResult] = []
 
     def __call__(self, batch: Batch, predictions: Sequence[Prediction]) -> None:
         """Take one batch; kinds of predictions that have no such entry are passed over."""
@@ -134,9 +140,24 @@ class PredictionCollector:
             elif isinstance(prediction, Classification):
                 best = [{"label": k, "class": self.classes[k], "score": score} for k, score in prediction.top(self.top)]
                 self.lines.append(json.dumps({"id": meta.id, "top": best}))
+            elif isinstance(prediction, Panoptic):
+                self.maps.append(panoptic_result(prediction, meta.id, self.category_ids))
+
+    def gather(self, together: Together) -> None:
+        """Take what the collectors of all processes have taken."""
+        self.lines = [line for part in together.gathered(self.lines) for line in part]
+        self.maps = [result for part in together.gathered(self.maps) for result in part]
 
     def write(self, path: Path) -> None:
-        """Write what was taken, one entry a line."""
+        """Write what was taken, one entry a line; pngs go to the folder of the same name."""
+        if self.maps:
+            text, pngs = panoptic_results(self.maps, self.classes, self.category_ids)
+            with storage_errors(path):
+                path.with_suffix("").mkdir(exist_ok=True)
+            for name, png in pngs.items():
+                atomic_write(path.with_suffix("") / name, png)
+            atomic_write(path, text.encode())
+            return
         atomic_write(path, ("[\n" + ",\n".join(self.lines) + "\n]\n").encode())
 
 

@@ -141,7 +141,7 @@ def evaluate_on(
 ) -> dict[str, float]:
     """Score `model` on `dataset` in this process and write the results into `folder`; returns the figures."""
     compare_classes(model.classes, dataset.classes, dataset.name)
-    collector = PredictionCollector(model.classes)
+    collector = PredictionCollector(model.classes, category_ids=getattr(dataset, "category_ids", None))
     loader = evaluation_loader(settings, dataset, batch_size=batch_size)
     try:
         with deaths_of_workers(dataset.name):

@@ -269,7 +269,7 @@ class Training:
 
     def _evaluate_on(self, name: str, loader: Loader) -> dict[str, float]:
         folder, classes = self.folder.evaluation(name), self.learner.model.classes
-        collector = PredictionCollector(classes)
+        collector = PredictionCollector(classes, category_ids=getattr(loader.dataset, "category_ids", None))
         shown = [self._bar.counting(name, len(loader.dataset))] if self._bar else []
         made = list(self.observers(name, loader.dataset, folder, classes)) if self.observers and self.first else []
         try:
@@ -280,7 +280,7 @@ class Training:
         finally:
             for bar in shown:
                 bar.close()
-        collector.lines = [line for part in self.together.gathered(collector.lines) for line in part]
+        collector.gather(self.together)
         skipped = merged(self.together.gathered(loader.skipped))
         if self.first:
             try:

@@ -5,20 +5,32 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from saccade.structures import Annotations, Classification, Detections, Prediction
+from saccade.metrics.panoptic import count_image, quality_table
+from saccade.structures import Annotations, Classification, Detections, Panoptic, Prediction
 
 
 def image_quality(prediction: Prediction, target: Annotations) -> float | None:
     """0..1, higher is better; None where the image has no truth of the kind.
 
     Detections: F1 of those scored above .5 against the objects (crowds left out) at an overlap of .5, 1 where both are empty. Classification: the
-    probability of the true class (the mean over the true classes where several hold).
+    probability of the true class (the mean over the true classes where several hold). Panoptic maps: panoptic quality, the mean over the classes that
+    occur in the image.
     """
     if isinstance(prediction, Classification):
         return _of_classification(prediction.scores, target.label)
     if isinstance(prediction, Detections):
         return _of_detections(prediction.above(0.5), target)
+    if isinstance(prediction, Panoptic):
+        return _of_panoptic(prediction, target.panoptic)
     return None
+
+
+def _of_panoptic(found: Panoptic, truth: Panoptic | None) -> float | None:
+    if truth is None:
+        return None
+    counts = count_image(found, truth, "the image")
+    table = quality_table([counts], 1 + int(counts.label.max(initial=-1)))
+    return float(table.pq[table.occurs].mean()) if table.occurs.any() else 1.0
 
 
 def _of_classification(scores: Tensor, label: int | Tensor | None) -> float | None:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from saccade.data.segments import segment_boxes
 from saccade.report.palette import PALETTE, Colour, colour_of, colour_table, text_colour_on
 from saccade.structures import IGNORE, Annotations, Classification, Detections, Panoptic, Prediction, Segment, SegmentationMap
 
@@ -97,14 +98,15 @@ def _(prediction: SegmentationMap, canvas: Picture, factor: int, classes: tuple[
 
 @_draw.register
 def _(prediction: Panoptic, canvas: Picture, factor: int, classes: tuple[str, ...], min_score: float) -> Picture:
-    ids = prediction.segment_map.as_subclass(Tensor).cpu()
-    shown = [s for s in prediction.segments if s.score >= min_score]
-    stuff, things = [s for s in shown if not s.is_thing], [s for s in shown if s.is_thing]
-    labels = torch.full_like(ids, IGNORE)
-    for segment in stuff:
-        labels[ids == segment.id] = segment.label
-    canvas = _draw(SegmentationMap(labels), canvas, factor, classes, min_score)
-    return _draw(_things(ids, things), canvas, factor, classes, min_score)
+    rows = prediction.rows().clamp(min=-1).cpu()
+    stuff = [not s.is_thing and s.score >= min_score for s in prediction.segments]
+    labels = np.array([*(s.label for s in prediction.segments), 0])[rows]  # void, row -1, is the last
+    known = np.array([*stuff, False])[rows]
+    canvas = _blend_map(canvas, colour_table(int(labels.max(initial=0)) + 1)[labels], known, factor)
+    present, counts = np.unique(labels[known], return_counts=True)
+    canvas = _write_corner(canvas, [(_name(label, classes), colour_of(label)) for label in present[np.argsort(-counts)][:8].tolist()])
+    things = [row for row, s in enumerate(prediction.segments) if s.is_thing and s.score >= min_score]
+    return _draw_objects(canvas, factor, *_things(prediction.segments, rows, things, classes))
 
 
 @_draw.register
@@ -210,16 +212,14 @@ def _blend_map(canvas: Picture, colours: Picture, known: npt.NDArray[np.bool_], 
     return (canvas * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
-def _things(ids: Tensor, things: list[Segment]) -> Detections:
-    if not things:
-        return Detections.empty()
-    masks = ids[None] == torch.tensor([s.id for s in things])[:, None, None]
-    boxes = []
-    for mask in masks:
-        rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
-        boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0])
-    scores, labels = torch.tensor([s.score for s in things]), torch.tensor([s.label for s in things])
-    return Detections(torch.tensor(boxes, dtype=torch.float32), scores, labels, masks)
+def _things(segments: Sequence[Segment], rows: Tensor, things: list[int], classes: tuple[str, ...]) -> tuple[Detections, list[str]]:
+    """The segments with the numbers `things` as objects, and their names: with scores, but for those of the truth, which are all 1."""
+    boxes = segment_boxes(rows, len(segments))
+    there = [row for row in things if boxes[row, 2] > 0]
+    shown = [segments[row] for row in there]
+    texts = [_name(s.label, classes) + (" (crowd)" if s.is_crowd else "") + (f" {s.score:.2f}" if s.score < 1 else "") for s in shown]
+    scores, labels = torch.tensor([s.score for s in shown]), torch.tensor([s.label for s in shown], dtype=torch.int64)
+    return Detections(boxes[there], scores, labels, rows[None] == torch.tensor(there, dtype=torch.int64)[:, None, None]), texts
 
 
 def _comparable(truth: Annotations, prediction: Prediction) -> Annotations:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from saccade.data.segments import categories, colour_coded, segment_entries
 from saccade.structures import Classification, Detections, Panoptic, Prediction, SegmentationMap
 
 _TOP = 5
@@ -66,6 +67,8 @@ class PredictionFiles:
     """`add` predictions one by one; `close` (or leaving it as a context manager, even by an error) completes the files.
 
     `folder` gets `predictions.json`, `images.json`, and `predictions.csv` for classification or where `file_format` is "csv"; maps go to `maps/`.
+    Panoptic maps also get `panoptic.json` in COCO's layout, which panopticapi and `CocoPanoptic(root=folder, annotations="panoptic.json",
+    maps="maps", images=...)` read. Whether a class is a thing is taken from the segments; one that was never predicted is written as stuff.
     """
 
     def __init__(self, folder: str | Path, classes: Sequence[str], file_format: Format = "coco") -> None:
@@ -76,6 +79,8 @@ class PredictionFiles:
         self._csv_partial = self.folder / ".predictions.csv.partial"
         self._csv_file: IO[str] | None = None
         self._csv: Any = None
+        self._panoptic: _Rows | None = None
+        self._things: set[int] = set()
         self.count = 0
 
     def add(self, prediction: Prediction, source: Source) -> None:
@@ -85,6 +90,8 @@ class PredictionFiles:
         rows = list(_rows(prediction, source, self.classes, self.folder))
         for row in rows:
             self._rows.add(row)
+        if isinstance(prediction, Panoptic):
+            self._add_panoptic(prediction, rows[0])
         if self.file_format == "csv" or isinstance(prediction, Classification):
             for row in rows:
                 self._add_csv(_flat(row, self.classes))
@@ -96,25 +103,40 @@ class PredictionFiles:
             self._csv.writeheader()
         self._csv.writerow(row)
 
+    def _add_panoptic(self, prediction: Panoptic, row: dict[str, Any]) -> None:
+        if self._panoptic is None:
+            self._panoptic = _Rows(self.folder / "panoptic.partial.json")
+        self._things |= {segment.label for segment in prediction.segments if segment.is_thing}
+        self._panoptic.add({"image_id": row["image_id"], "file_name": Path(row["panoptic_map"]).name, "segments_info": row["segments_info"]})
+
     def close(self) -> None:
         """Complete the files and give them their names."""
         self._rows.close()
         self._images.close()
-        self._finish_images()
+        if self._panoptic is not None:
+            self._panoptic.close()
+            flags = [label in self._things for label in range(len(self.classes))]
+            known = categories(self.classes, range(1, len(self.classes) + 1), flags)
+            self._join("panoptic.json", known, {"images": "images.partial.json", "annotations": "panoptic.partial.json"})
+            (self.folder / "panoptic.partial.json").unlink()
+        names = [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)]
+        self._join("images.json", names, {"images": "images.partial.json"})
+        (self.folder / "images.partial.json").unlink()
         if self._csv_file is not None:
             _finish(self._csv_file, self._csv_partial, self.folder / "predictions.csv")
 
-    def _finish_images(self) -> None:
-        # The list of images may be long; it is copied line by line into the mapping that COCO wants.
-        listed, partial = self.folder / "images.partial.json", self.folder / ".images.json.partial"
-        categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.classes)]
-        with open(listed, encoding="utf-8") as source, open(partial, "w", encoding="utf-8") as target:
-            target.write(f'{{"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": ')
-            for line in source:
-                target.write(line)
+    def _join(self, name: str, known: list[dict[str, Any]], lists: dict[str, str]) -> None:
+        """Write the file `name`, a mapping with the categories `known` and the `lists` that lie in files of their own."""
+        # These lists may be long; they are copied line by line into the mapping that COCO wants.
+        partial = self.folder / f".{name}.partial"
+        with open(partial, "w", encoding="utf-8") as target:
+            target.write(f'{{"categories": {json.dumps(known, ensure_ascii=False)}')
+            for key, file in lists.items():
+                target.write(f',\n"{key}": ')
+                with open(self.folder / file, encoding="utf-8") as source:
+                    target.writelines(source)
             target.write("}\n")
-            _finish(target, partial, self.folder / "images.json")
-        listed.unlink()
+            _finish(target, partial, self.folder / name)
 
     def __enter__(self) -> PredictionFiles:
         return self
@@ -163,13 +185,9 @@ def _(prediction: SegmentationMap, source: Source, classes: tuple[str, ...], fol
 
 @_rows.register
 def _(prediction: Panoptic, source: Source, classes: tuple[str, ...], folder: Path) -> Iterator[dict[str, Any]]:
-    ids = prediction.segment_map.as_subclass(Tensor).cpu().numpy()
-    coded = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)  # COCO's panoptic PNG: id = r + 256 g + 256^2 b
-    segments = [
-        {"id": s.id, "category_id": s.label + 1, "isthing": int(s.is_thing), "score": round(s.score, 5), "area": int((ids == s.id).sum())}
-        for s in prediction.segments
-    ]
-    yield _head(source) | {"panoptic_map": _save_map(Image.fromarray(coded), source, folder), "segments_info": segments}
+    segments = segment_entries(prediction, range(1, len(classes) + 1), truth=False)
+    picture = Image.fromarray(colour_coded(prediction.segment_map))
+    yield _head(source) | {"panoptic_map": _save_map(picture, source, folder), "segments_info": segments}
 
 
 def _save_map(image: Image.Image, source: Source, folder: Path) -> str:

@@ -21,7 +21,7 @@ from saccade.data.decoding import read_image
 from saccade.errors import DataError
 from saccade.metrics.image_quality import image_quality
 from saccade.report.drawing import to_picture, truth_beside_prediction
-from saccade.structures import Annotations, Batch, Classification, Detections, Meta, Prediction
+from saccade.structures import Annotations, Batch, Classification, Detections, Meta, Panoptic, Prediction
 
 _WIDEST = 1200  # pixels of a written picture (truth and prediction together)
 MIN_SCORE = 0.5  # of the detections that are drawn; the quality counts the same ones
@@ -56,7 +56,7 @@ class Gallery:
             quality = image_quality(prediction, truth)
             if quality is None:
                 continue
-            self._kind = "probability of the true class" if isinstance(prediction, Classification) else f"F1 at IoU 0.5, scores above {MIN_SCORE}"
+            self._kind = _quality_of(prediction)
             seen = _Seen(quality, truth.num_objects, meta, truth, prediction)
             # Among equals, images with more objects show more, on both sides; the number keeps the order of the rest and settles ties.
             number = -next(self._numbers)
@@ -129,6 +129,17 @@ def gallery_of(name: str, dataset: Dataset, folder: Path, classes: Sequence[str]
     return [Gallery(folder=folder / "gallery", dataset=dataset, classes=classes)]
 
 
+def _quality_of(prediction: Prediction) -> str:
+    """What the quality of such a prediction is."""
+    match prediction:
+        case Classification():
+            return "probability of the true class"
+        case Panoptic():
+            return "panoptic quality"
+        case _:
+            return f"F1 at IoU 0.5, scores above {MIN_SCORE}"
+
+
 def _key(meta: Meta) -> str:
     return str(meta.id)
 
@@ -144,6 +155,8 @@ def _kept(prediction: Prediction) -> Prediction:
         return prediction.above(MIN_SCORE).to("cpu")
     if isinstance(prediction, Classification):
         return Classification(prediction.scores.detach().cpu().clone())
+    if isinstance(prediction, Panoptic):
+        return prediction.to("cpu")
     return prediction
 
 

@@ -42,7 +42,7 @@ class Coco(StillImages):
         folder = existing_folder(root, "the COCO root")
         self.file = _annotation_file(folder, split, annotations)
         self.images = _image_folder(folder, split, images)
-        content = _read(self.file)
+        content = read_coco(self.file, "detection")
         super().__init__(name, folder, ())
         self.masks, self._keep_crowd = masks, keep_crowd
         self._read_categories(content["categories"], resolve_classes(classes, folder))
@@ -221,14 +221,15 @@ def _image_folder(root: Path, split: str | None, images: str | None) -> Path:
     return existing_folder(root / (images if images is not None else _RECUT.get(str(split), str(split))), "the image folder")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_coco(file: Path, kind: str) -> dict[str, Any]:
+    """A COCO json with its lists images, annotations and categories; `kind` names it in messages. Raises `DataError` where it is none."""
     try:
         content = json.loads(read_text(file, "the COCO annotations"))
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{file} is not valid json ({error}); fetch or write it again") from error
     if not is_coco(content):
         has = f"the keys {', '.join(map(str, content))}" if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise DataError(f"{file} is no COCO detection file: it needs the lists images, annotations and categories, and has {has}")
+        raise DataError(f"{file} is no COCO {kind} file: it needs the lists images, annotations and categories, and has {has}")
     for key in ("images", "annotations", "categories"):
         if not all(isinstance(entry, dict) for entry in content[key]):
             raise DataError(f"{file}: every entry of {key!r} must be a mapping; write the file again")

@@ -1,16 +1,19 @@
-"""Predictions as the files that the original evaluation tools read: COCO's results json, VOC's one text file a class."""
+"""Predictions as the files that the original evaluation tools read: COCO's results json and panoptic pngs, VOC's one text file a class."""
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from saccade.data.formats.new_folder import new_folder
 from saccade.data.formats.still_images import file_name
-from saccade.data.formats.writers import encode_masks
+from saccade.data.formats.writers import encode_masks, save_colours
+from saccade.data.segments import categories, segment_entries
 from saccade.errors import InputError
-from saccade.structures import Detections
+from saccade.structures import Detections, Panoptic
 
 
 def coco_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -29,6 +32,43 @@ def coco_results_text(results: Iterable[tuple[int | str, Detections]], category_
     """The text of a results json for pairs of image id and detections, one entry a line."""
     entries = (entry for image_id, found in results for entry in coco_results(found, image_id, category_ids))
     return "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n"
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """One image's predicted map, small enough to keep for a whole data set: its png, COCO's `segments_info`, and the labels that are things."""
+
+    image_id: int | str
+    png: bytes
+    segments: list[dict[str, Any]]
+    things: frozenset[int]
+
+
+def panoptic_result(found: Panoptic, image_id: int | str, category_ids: Sequence[int]) -> PanopticResult:
+    """`found` for the image `image_id`; `category_ids[label]` are the ids of its classes."""
+    png = BytesIO()
+    save_colours(found, png)
+    things = frozenset(segment.label for segment in found.segments if segment.is_thing)
+    return PanopticResult(image_id, png.getvalue(), segment_entries(found, category_ids, truth=False), things)
+
+
+def panoptic_results(results: Iterable[PanopticResult], classes: Sequence[str], category_ids: Sequence[int]) -> tuple[str, dict[str, bytes]]:
+    """The text of a panoptic results json, and the pngs by file name; panopticapi looks for these in the folder named after the json.
+
+    Whether a class is a thing is taken from the segments; one that was never predicted is written as stuff.
+    """
+    entries, pngs, things = [], {}, set[int]()
+    for result in results:
+        stem = f"{result.image_id:012d}" if isinstance(result.image_id, int) else file_name(result.image_id)
+        number, name = 2, f"{stem}.png"
+        while name in pngs:  # data sets put together may use an id twice
+            number, name = number + 1, f"{stem}_{number}.png"
+        pngs[name] = result.png
+        entries.append(json.dumps({"image_id": result.image_id, "file_name": name, "segments_info": result.segments}))
+        things |= result.things
+    flags = [label in things for label in range(len(classes))]
+    text = f'{{"categories": {json.dumps(categories(classes, category_ids, flags))},\n"annotations": [\n' + ",\n".join(entries) + "\n]}\n"
+    return text, pngs
 
 
 def write_voc_results(

@@ -1,4 +1,4 @@
-"""Data sets into files: COCO, VOC, YOLO and image folders, each so that this package's reader of the format gives the same samples again.
+"""Data sets into files: COCO, COCO panoptic, VOC, YOLO, image folders; this package's reader of the format gives the same samples again.
 
 All writers take the samples one by one (a data set, any iterable, or a mapping from split names to these) and put a whole folder in place at the end.
 What a format can't hold is left out and counted: crowd regions have no place in VOC and YOLO, difficult objects none in YOLO, masks only in COCO.
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from xml.sax.saxutils import escape
 import numpy as np
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor
 
 from saccade.data.contract import Dataset
 from saccade.data.formats.new_folder import Pictures, PictureWriter, new_folder
 from saccade.data.formats.still_images import file_name
+from saccade.data.segments import categories, colour_coded, segment_entries
 from saccade.errors import DataError, InputError
-from saccade.structures import Annotations, Sample, make_sample
+from saccade.structures import Annotations, Panoptic, Sample, make_sample
 
 Source = Dataset | Iterable[Sample]
 
@@ -46,9 +49,7 @@ def write_coco(
     compressed run lengths. `difficult` is written as an extra key that other tools ignore.
     """
     splits, names = _splits(samples, split), _classes(samples, classes)
-    ids = list(category_ids) if category_ids is not None else list(range(1, len(names) + 1))
-    if len(ids) != len(names) or len(set(ids)) != len(ids):
-        raise InputError(f"{len(names)} classes need as many different category ids; {len(ids)} were given: {ids[:10]}")
+    ids = _category_ids(names, category_ids)
     written = Written()
     with new_folder(folder) as place:
         (place / "annotations").mkdir()
@@ -69,9 +70,7 @@ def _write_coco_objects(
     used: set[int] = set()
     before = written.objects
     for sample in samples:
-        wanted = sample.meta.id
-        image_id = wanted if isinstance(wanted, int) and wanted not in used else next(i for i in count(len(used) + 1) if i not in used)
-        used.add(image_id)
+        image_id = _image_id(sample, used)
         height, width = sample.size
         images.append(json.dumps({"id": image_id, "file_name": picture_writer.write(sample), "height": height, "width": width}))
         for entry in _coco_entries(sample, category_ids):
@@ -79,6 +78,14 @@ def _write_coco_objects(
             written.objects += 1
         written.images += 1
     return images
+
+
+def _image_id(sample: Sample, used: set[int]) -> int:
+    """The sample's own id where that is a whole number that no other has, else a new one; it is added to `used`."""
+    wanted = sample.meta.id
+    image_id = wanted if isinstance(wanted, int) and wanted not in used else next(i for i in count(len(used) + 1) if i not in used)
+    used.add(image_id)
+    return image_id
 
 
 def _coco_entries(sample: Sample, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -94,6 +101,73 @@ def _coco_entries(sample: Sample, category_ids: Sequence[int]) -> Iterator[dict[
         if _flag(sample.difficult, row):
             entry["difficult"] = 1
         yield entry
+
+
+def write_coco_panoptic(
+    samples: Source | Mapping[str, Source], folder: str | Path, *, classes: Sequence[str] | None = None, things: Sequence[bool] | None = None,
+    split: str = "train", pictures: Pictures = "png", category_ids: Sequence[int] | None = None,
+) -> Written:
+    """COCO's panoptic layout: `annotations/panoptic_<split>.json`, pngs in `panoptic_<split>/`, pictures in `<split>/`; read it with
+    `CocoPanoptic(root=folder, split=split)`.
+
+    `things`: whether each class is a thing; the data set's own by default. Segments without pixels, as crops leave them, are left out and counted.
+    """
+    splits, names = _splits(samples, split), _classes(samples, classes)
+    ids = _category_ids(names, category_ids)
+    things = _things(samples, things, names)
+    written = Written()
+    with new_folder(folder) as place:
+        (place / "annotations").mkdir()
+        for split_name, source in splits.items():
+            maps = place / f"panoptic_{split_name}"
+            maps.mkdir()
+            with open(place / "annotations" / f"panoptic_{split_name}.json", "w", encoding="utf-8") as file:
+                file.write(f'{{"categories": {json.dumps(categories(names, ids, things))},\n"annotations": [')
+                images = _write_coco_segments(file.write, _iterate(source), PictureWriter(place / split_name, pictures), maps, ids, written)
+                file.write("\n],\n\"images\": [\n" + ",\n".join(images) + "\n]}\n")
+    return written
+
+
+def _write_coco_segments(
+    write: Callable[[str], Any], samples: Iterator[Sample], picture_writer: PictureWriter, maps: Path, category_ids: Sequence[int], written: Written
+) -> list[str]:
+    """Streams annotations through `write` and pngs into `maps`; returns the image entries, which come after the annotations in the file."""
+    images: list[str] = []
+    used: set[int] = set()
+    for sample in samples:
+        if sample.panoptic is None:
+            raise InputError(f"sample {sample.meta.id} has no panoptic map, so it fits no panoptic format; write its objects as coco instead")
+        image_id, picture = _image_id(sample, used), picture_writer.write(sample)
+        height, width = sample.size
+        png, entries = f"{Path(picture).stem}.png", segment_entries(sample.panoptic, category_ids, truth=True)
+        save_colours(sample.panoptic, maps / png)
+        write((",\n" if images else "\n") + json.dumps({"image_id": image_id, "file_name": png, "segments_info": entries}))
+        images.append(json.dumps({"id": image_id, "file_name": picture, "height": height, "width": width}))
+        written.images += 1
+        written.objects += len(entries)
+        written.left_out += len(sample.panoptic.segments) - len(entries)
+    return images
+
+
+def save_colours(panoptic: Panoptic, file: Path | BytesIO) -> None:
+    """Writes a panoptic map as a png of COCO's colours."""
+    Image.fromarray(colour_coded(panoptic.segment_map)).save(file, format="png", compress_level=2)
+
+
+def _category_ids(names: Sequence[str], given: Sequence[int] | None) -> list[int]:
+    ids = list(given) if given is not None else list(range(1, len(names) + 1))
+    if len(ids) != len(names) or len(set(ids)) != len(ids):
+        raise InputError(f"{len(names)} classes need as many different category ids; {len(ids)} were given: {ids[:10]}")
+    return ids
+
+
+def _things(samples: Source | Mapping[str, Source], things: Sequence[bool] | None, names: Sequence[str]) -> tuple[bool, ...]:
+    sources = list(samples.values()) if isinstance(samples, Mapping) else [samples]
+    known = things if things is not None else next((source.things for source in sources if hasattr(source, "things")), None)
+    if known is None or len(known) != len(names):
+        what = "is not known from the samples" if known is None else f"is given for {len(known)}"
+        raise InputError(f"which of the {len(names)} classes are things and which stuff {what}; give `things`, a truth value for each class")
+    return tuple(known)
 
 
 def write_voc(
@@ -215,7 +289,9 @@ def object_crops(samples: Source, smallest: int = 8) -> Iterator[Sample]:
                 yield make_sample(crop, Annotations(label=int(labels[row])), dataset=sample.meta.dataset, id=f"{name}_{row}")
 
 
-WRITERS: dict[str, Callable[..., Written]] = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo, "imagefolder": write_image_folder}
+WRITERS: dict[str, Callable[..., Written]] = {
+    "coco": write_coco, "coco_panoptic": write_coco_panoptic, "voc": write_voc, "yolo": write_yolo, "imagefolder": write_image_folder,
+}
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
