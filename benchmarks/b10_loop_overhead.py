@@ -77,9 +77,13 @@ class ReadyBatches:
         ]
         self.dataset = self
         self.classes: tuple[str, ...] = tuple(map(str, range(CLASSES)))
+        self.skipped: dict[str, str] = {}
 
     def __len__(self) -> int:
         return 16
+
+    def close(self) -> None:
+        """There are no processes to end."""
 
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
         """Endlessly, from a step on."""
