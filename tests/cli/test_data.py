@@ -8,6 +8,7 @@ from PIL import Image
 
 from saccade.cli import main
 from saccade.data.recognition import open_dataset
+from saccade.data.town.panoptic import TownPanoptic
 
 
 def run(*words: str) -> int:
@@ -45,6 +46,25 @@ def test_show_prints_counts_and_writes_a_picture(town: Path, tmp_path: Path, cap
     printed = capsys.readouterr().out
     assert "instances_val.json" in printed and "person" in printed and "3, sizes 64 x 64" in printed
     assert Image.open(tmp_path / "sheet.png").width > 1000
+
+
+def test_the_panoptic_town_is_made_shown_and_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "town"
+    assert run("make", "town", "--out", str(made), "--format", "coco_panoptic", "--frames", "2", "--size", "64", "--split", "val") == 0
+    sample, rendered = open_dataset(made)[1], TownPanoptic(split="val", num_images=2, size=64)[1]
+    assert sample.panoptic is not None and rendered.panoptic is not None
+    assert bool((sample.image == rendered.image).all()) and sample.panoptic.segments == rendered.panoptic.segments
+    assert bool((sample.panoptic.segment_map == rendered.panoptic.segment_map).all()) and bool((sample.masks == rendered.masks).all())
+    capsys.readouterr()
+    assert run("show", str(made), "--out", str(tmp_path / "sheet.png")) == 0
+    printed = capsys.readouterr().out
+    assert "CocoPanoptic" in printed and "stuff classes" in printed and "contradicts" not in printed
+    assert run("convert", str(made), "--to", "coco", "--out", str(tmp_path / "objects")) == 0
+    objects = open_dataset(tmp_path / "objects", masks=True)[1]
+    assert objects.labels.tolist() == sample.labels.tolist() and bool((objects.masks == sample.masks).all())
+    assert run("convert", str(tmp_path / "objects"), "--to", "coco_panoptic", "--out", str(tmp_path / "maps")) == 2
+    assert run("convert", str(made), "--to", "coco_panoptic", "--out", str(tmp_path / "maps")) == 0
+    assert open_dataset(tmp_path / "maps")[0].panoptic.segments == open_dataset(made)[0].panoptic.segments
 
 
 def test_convert_takes_all_splits_along(town: Path, tmp_path: Path) -> None:

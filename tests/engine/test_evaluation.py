@@ -3,15 +3,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_run import Noise, tiny_experiment, tiny_recipe
 
+from saccade.data.formats.coco_panoptic import read_segment_ids
 from saccade.data.loading import Loader
 from saccade.engine.evaluation import EvaluationStoppedError, PredictionCollector, evaluate, write_results
 from saccade.metrics.classification import ClassificationAccuracy
-from saccade.structures import Batch, Classification, Detections, Meta
+from saccade.metrics.image_quality import image_quality
+from saccade.structures import Annotations, Batch, Classification, Detections, Meta, Panoptic, Segment
 
 
 def loader(batch_size: int = 4) -> Loader:
@@ -67,3 +70,33 @@ def test_detections_become_coco_results_with_class_names_and_classifications_the
     ]
     assert json.loads((tmp_path / "val/figures.json").read_text()) == {"a": "NaN", "b": 0.5}
     assert "classification" in json.loads((tmp_path / "val/details.json").read_text())
+
+
+def test_panoptic_predictions_become_a_json_and_a_folder_of_pngs_with_the_data_sets_ids(tmp_path: Path) -> None:
+    collector, other = PredictionCollector(("cat", "sky"), category_ids=(17, 187)), PredictionCollector(("cat", "sky"), category_ids=(17, 187))
+    segment_map = torch.tensor([[0, 1], [1, 300]])
+    found = Panoptic(segment_map, (Segment(1, 1, False, score=0.5), Segment(300, 0, True, score=0.75)))
+    collector(Batch(torch.zeros(1, 3, 2, 2), [], [Meta("set", 7)]), [found])
+    other(Batch(torch.zeros(1, 3, 2, 2), [], [Meta("set", 8)]), [Panoptic(torch.zeros(2, 2, dtype=torch.int64), ())])
+
+    class Two:
+        def gathered(self, value: list[Any]) -> list[list[Any]]:
+            return [value, other.maps if value is collector.maps else other.lines]
+
+    collector.gather(Two())  # type: ignore[arg-type]
+    write_results(tmp_path / "val", {}, [], collector, {})
+    content = json.loads((tmp_path / "val/predictions.json").read_text())
+    assert [(a["image_id"], a["file_name"]) for a in content["annotations"]] == [(7, "000000000007.png"), (8, "000000000008.png")]
+    assert [(s["id"], s["category_id"], s["area"]) for s in content["annotations"][0]["segments_info"]] == [(1, 187, 2), (300, 17, 1)]
+    assert read_segment_ids(tmp_path / "val/predictions/000000000007.png").tolist() == segment_map.tolist()
+
+
+def test_panoptic_quality_ranks_images_for_the_gallery() -> None:
+    truth = Annotations(panoptic=Panoptic(torch.tensor([[1, 1, 2, 2]]), (Segment(1, 0, True), Segment(2, 3, False))))
+    assert truth.panoptic is not None
+    assert image_quality(truth.panoptic, truth) == 1.0
+    half = Panoptic(torch.tensor([[1, 1, 1, 1]]), (Segment(1, 3, False),))
+    assert image_quality(half, truth) == 0.0
+    assert image_quality(half, Annotations()) is None
+    empty = Panoptic(torch.zeros(1, 4, dtype=torch.int64), ())
+    assert image_quality(empty, Annotations(panoptic=empty)) == 1.0

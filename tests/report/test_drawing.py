@@ -94,6 +94,25 @@ def test_panoptic_things_get_boxes_and_stuff_gets_colour() -> None:
     assert (draw(panoptic, GREY, ("road", "car"), min_score=0.9)[150, 150] == GREY[150, 150]).all()
 
 
+def test_panoptic_maps_show_any_label_and_pass_over_what_is_void_or_unlisted() -> None:
+    ids = torch.zeros(480, 640, dtype=torch.int64)
+    ids[:, 300:400], ids[:, 400:500], ids[:, 500:] = 7, 8, 9
+    drawn = draw(Panoptic(ids, (Segment(7, 300, False), Segment(8, 255, False), Segment(1, 2, True))), GREY)  # 9 is not listed, 1 has no pixel
+    columns = changed(drawn)[200]
+    assert columns[300:500].all() and not columns[:300].any() and not columns[500:].any()
+    assert (draw(Panoptic(torch.zeros_like(ids), ()), GREY) == GREY).all()
+
+
+def test_true_crowd_segments_are_named_and_true_scores_are_not_written() -> None:
+    ids = torch.zeros(480, 640, dtype=torch.int64)
+    ids[200:400, 100:500] = 4
+    thing, crowd, found = (draw(Panoptic(ids, (segment,)), GREY, ("cat",)) for segment in (
+        Segment(4, 0, True), Segment(4, 0, True, is_crowd=True), Segment(4, 0, True, score=0.5)
+    ))
+    widths = [int(changed(drawn)[190].nonzero()[0].max()) for drawn in (thing, found, crowd)]
+    assert widths == sorted(set(widths))
+
+
 def test_truth_is_drawn_with_crowds_and_difficult_objects_named() -> None:
     boxes, labels = torch.tensor([[200.0, 150, 400, 350]]), torch.tensor([0])
     plain = draw(Annotations(boxes=boxes, labels=labels), GREY, ("cat",))

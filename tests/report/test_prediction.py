@@ -13,6 +13,7 @@ from faster_coco_eval import COCO
 from faster_coco_eval.core import mask as coco_mask
 from PIL import Image
 
+from saccade.data.formats.coco_panoptic import CocoPanoptic
 from saccade.data.media import VideoReader, VideoWriter, find_media
 from saccade.errors import NumericError
 from saccade.models.contract import Model
@@ -174,6 +175,23 @@ def test_masks_are_written_as_run_lengths_and_maps_as_png(tmp_path: Path) -> Non
     coded = np.asarray(Image.open(tmp_path / str(panoptic["panoptic_map"]))).astype(int)
     assert (coded @ [1, 256, 65536] == ids.numpy()).all()
     assert [s["area"] for s in panoptic["segments_info"]] == [150, 450]  # type: ignore[attr-defined]
+
+
+def test_panoptic_predictions_are_read_again_as_coco_panoptic_data(tmp_path: Path) -> None:
+    ids = torch.ones(20, 30, dtype=torch.int64)
+    ids[5:, 3:] = 70_001
+    save(tmp_path / "in" / "c.png", np.zeros((20, 30, 3), dtype=np.uint8))
+    with PredictionFiles(tmp_path / "out", ("sky", "car", "road")) as files:
+        files.add(Panoptic(ids, (Segment(1, 0, False), Segment(70_001, 1, True, score=0.5))), Source(3, "c.png", 20, 30))
+        files.add(Panoptic(torch.zeros(20, 30, dtype=torch.int64), ()), Source(4, "nothing.png", 20, 30))
+    assert len(json.loads((tmp_path / "out" / "images.json").read_text())["images"]) == 2
+    back = CocoPanoptic(root=tmp_path / "out", annotations="panoptic.json", maps="maps", images="../in")
+    known = back[0]
+    assert back.classes == ("sky", "car", "road") and back.things == (False, True, False) and not back.problems and len(back) == 2
+    assert known.panoptic is not None and torch.equal(known.panoptic.segment_map.as_subclass(torch.Tensor), ids)
+    assert [(s.id, s.label, s.is_thing) for s in known.panoptic.segments] == [(1, 0, False), (70_001, 1, True)]
+    assert back.annotations(1).num_objects == 0
+    assert not list((tmp_path / "out").glob("*partial*")) and not list((tmp_path / "out").glob(".*"))
 
 
 def test_results_are_complete_json_even_when_something_fails_in_the_middle(detector: Model, tmp_path: Path) -> None:

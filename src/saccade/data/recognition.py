@@ -34,7 +34,8 @@ _SPLITS = ("train", "training", "trainval", "val", "valid", "validation", "test"
 _LOOKED_FOR = (
     "COCO (a json with images, annotations and categories, beside the pictures or in annotations/; panoptic with a folder of pngs "
     "named after it), VOC (Annotations/*.xml and JPEGImages/, or VOC2007/ and VOC2012/), YOLO (data.yaml or classes.txt, with images/ and "
-    "labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, also .gz), an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/)"
+    "labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, also .gz), "
+    "an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/)"
 )
 Reading = tuple[str, dict[str, Any]]
 
