@@ -18,6 +18,7 @@ from torchvision.ops import box_convert
 from saccade.layers.backbone import TimmBackbone
 from saccade.layers.heads import MLP
 from saccade.layers.mask_head import MaskAttention, MaskHead
+from saccade.layers.padding import PaddingGuard, pyramid
 from saccade.layers.panoptic_merging import masks_from_queries, panoptic_from_queries
 from saccade.layers.pixels import PixelNorm
 from saccade.layers.positions import LearnedPositions, SinePositions
@@ -41,7 +42,8 @@ class DETR(Model):
     `masks`: "instances" adds a mask to each detection, "panoptic" merges them into one map (`things`: which classes are countable, from the data set
     unless given; `panoptic_threshold`: the score that a query needs); both want a backbone that returns four levels. `freeze_detector` trains the
     mask head alone, the second stage of the paper. `pixel_norm`: what the backbone's weights expect unless given. `reference_quirks`: as in the
-    original, boxes are not clipped to the picture, dropout stays active in a frozen detector, and panoptic maps are merged its way.
+    original, convolutions see padding, boxes are not clipped to the picture, dropout stays active in a frozen detector, and panoptic maps are merged
+    its way.
     Raises ValueError for settings that contradict each other.
     """
 
@@ -61,6 +63,7 @@ class DETR(Model):
         self.criterion = criterion or SetCriterion()
         self.auxiliary, self.reference_quirks = auxiliary, reference_quirks
         self.register_buffer("logit_of_label", logit_places(self.classes, category_ids), persistent=False)
+        self._guard = PaddingGuard(backbone)
         self.input_proj = nn.Conv2d(backbone.channels[-1], channels, 1)
         self.query_embed = nn.Embedding(num_queries, channels)
         self.class_embed = nn.Linear(channels, int(self.logit_of_label.max()) + 2)
@@ -100,9 +103,10 @@ class DETR(Model):
 
     def forward_pixels(self, images: Tensor, padding: Tensor | None = None, *, every_layer: bool = False) -> dict[str, Any]:
         """The same for `images` (N, 3, H, W) that are normalised and filled up already; `padding` (N, H, W) bool."""
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        with self._guard.hide(None if self.reference_quirks else padding):
+            features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         source = self.input_proj(features[-1])  # (N, C, h, w)
-        at_features = padding_at(padding, source)  # (N, h, w)
+        at_features = padding_at(padding, source, self.reference_quirks)  # (N, h, w)
         decoded = self.transformer(
             source.flatten(2).transpose(1, 2), self.positions(at_features).flatten(2).transpose(1, 2).to(source.dtype), self.query_embed.weight,
             padding=None if padding is None else at_features.flatten(1), every_layer=every_layer,
@@ -196,11 +200,18 @@ def _things(classes: Sequence[str], things: Sequence[bool] | None, masks: str) -
     return tuple(things)
 
 
-def padding_at(padding: Tensor | None, features: Tensor) -> Tensor:
-    """(N, h, w) bool: the mask at the size of `features` (N, C, h, w), by nearest neighbour; nothing is padded where it is None."""
-    count, height, width = len(features), *features.shape[-2:]
+def padding_at(padding: Tensor | None, features: Tensor, nearest: bool = False) -> Tensor:
+    """(N, h, w) bool: the mask at the size of `features` (N, C, h, w); nothing is padded where it is None.
+
+    A place is padded where its first pixel is. `nearest`: by nearest neighbour, as in the original, which differs for sizes that the stride does not
+    divide.
+    """
+    count, height, width = len(features), int(features.shape[-2]), int(features.shape[-1])
     if padding is None:
         return torch.zeros(count, height, width, dtype=torch.bool, device=features.device)
+    known = {} if nearest else dict(pyramid(padding))
+    if (height, width) in known:
+        return known[height, width]
     return F.interpolate(padding[:, None].float(), size=(height, width))[:, 0].bool()
 
 
