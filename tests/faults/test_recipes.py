@@ -1,6 +1,7 @@
 """F9: recipes with mistakes or malice end with exit code 2 at once, name the place, execute nothing and create nothing."""
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -29,14 +30,21 @@ CASES = {
 }
 
 
+def computing_of_children() -> float:
+    """Seconds of processor time, which other work on the machine does not stretch."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_bad_recipe_is_refused_with_its_place(tmp_path: Path, name: str) -> None:
     text, words = CASES[name]
     (tmp_path / "r.yaml").write_text(text)
-    before = sorted(tmp_path.rglob("*"))
+    before, computed = sorted(tmp_path.rglob("*")), computing_of_children()
     done = subprocess.run(
         [sys.executable, "-m", "saccade", "recipe", "check", "r.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
     )
+    assert computing_of_children() - computed < 1.0
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert all(word in done.stderr for word in words), done.stderr
