@@ -47,8 +47,9 @@ class Browser:
         self._process.wait(10)
 
     def open(self, page: Path, fragment: str = "") -> None:
-        """Load a file, or only move within it where it is loaded already and `fragment` alone is new."""
-        self._call("POST", "/url", {"url": page.resolve().as_uri() + fragment})
+        """Load a file anew."""
+        self._call("POST", "/url", {"url": "about:blank"})  # else a new fragment alone would only move within a page that is loaded already
+        self._call("POST", "/url", {"url": page.as_uri() + fragment})
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value of a script's `return`; a promise is waited for."""
@@ -66,12 +67,16 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Click the middle of the first element that the CSS selector finds."""
+        self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior: 'instant'})", selector)
         found = self._call("POST", "/element", {"using": "css selector", "value": selector})[_ELEMENT]
         self._call("POST", f"/element/{found}/click", {})
 
     def point(self, selector: str, x: float, y: float, *, kind: str = "mouse", to: tuple[float, float] | None = None) -> None:
         """Press at a share (x, y) of an element's width and height, with "mouse" or "touch", and release there or, by way of the middle, at `to`."""
-        area = self.run("const r = document.querySelector(arguments[0]).getBoundingClientRect(); return [r.left, r.top, r.width, r.height]", selector)
+        area = self.run(
+            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "const r = e.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]", selector,
+        )
         places = [(x, y)] if to is None else [(x, y), ((x + to[0]) / 2, (y + to[1]) / 2), to]
         moves = [{"type": "pointerMove", "duration": 30, "x": round(area[0] + a * area[2]), "y": round(area[1] + b * area[3])} for a, b in places]
         actions = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:], {"type": "pointerUp", "button": 0}]
@@ -88,10 +93,10 @@ class Browser:
         return entries
 
     def requests(self) -> list[str]:
-        """The addresses asked for since the last question, those inside the page (data:, blob:) left out."""
+        """The addresses asked for since the last question, those inside the page (data:, blob:, about:) left out."""
         events = [json.loads(entry["message"])["message"] for entry in self.logged("performance")]
         asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return [address for address in asked if not address.startswith(("data:", "blob:"))]
+        return [address for address in asked if not address.startswith(("data:", "blob:", "about:"))]
 
     def screenshot(self, path: Path, *, whole: bool = False) -> Path:
         """The viewport, or the whole page, as PNG."""

@@ -108,13 +108,13 @@ def look_inside(
     sample = image if isinstance(image, Sample) else make_sample(image if isinstance(image, Tensor) else read_image(image))
     sample = evaluation_transform(model)(sample)
     batch = collate([sample]).to(next((p.device for p in model.parameters()), torch.device("cpu")))
-    with torch.inference_mode():
+    with torch.no_grad():
         outputs = model(batch)  # on the fused kernels: the detections are those of `predict`, and the grid is known before any map is made
         found, queries = _detections(model, outputs, sample.size, min_score, least)
         grid = (int(outputs["memory"].shape[-2]), int(outputs["memory"].shape[-1]))
         encoder, decoder, pooling = _maps(model, batch, names, queries, grid, most_values)
     picture = to_picture(sample.image.as_subclass(Tensor).clamp(0, 255).to(torch.uint8))
-    return AttentionRecord(picture, grid, _cell_size(sample.size, grid), encoder, decoder, found, queries.cpu(), model.classes, pooling)
+    return AttentionRecord(picture, grid, cell_size(sample.size, grid), encoder, decoder, found, queries.cpu(), model.classes, pooling)
 
 
 def attention_names(model: Model) -> list[str]:
@@ -192,7 +192,7 @@ def _heads(maps: Tensor, layer: int, head: int | None) -> Tensor:
     return maps[layer] if head is None else maps[layer, head : head + 1]
 
 
-def _cell_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[float, float]:
+def cell_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[float, float]:
     """(height, width) of one place in pixels: the power of two by which the backbone shrinks `size` to `grid`, else the plain ratio."""
     exact = [s for s in (2**k for k in range(11)) if all(-(-side // s) == cells for side, cells in zip(size, grid))]
     if exact:

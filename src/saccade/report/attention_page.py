@@ -74,7 +74,7 @@ def pack_rows(maps: npt.NDArray[Any], levels: int) -> bytes:
     """Non-negative maps (heads, rows, S), compressed: heads x rows float32 (little-endian), each row's largest weight; then a byte a weight."""
     rows = maps.astype(np.float32)
     largest = rows.max(-1, keepdims=True)
-    steps = rows * (levels / np.maximum(largest, np.finfo(np.float32).tiny))
+    steps = rows / np.where(largest > 0, largest, 1) * levels
     return zlib.compress(largest.astype("<f4").tobytes() + np.rint(steps).astype(np.uint8).tobytes(), 6)
 
 

@@ -6,7 +6,8 @@
   const [height, width] = data.size, [rows, columns] = data.grid, [cellHeight, cellWidth] = data.cell;
   const picture = get("picture"), heat = get("heat"), marker = get("marker");
   const MEAN = -1;
-  const state = { kind: null, point: [0, 0], detection: 0, layer: data.encoder.layers - 1, head: MEAN, direction: "from" };
+  const state = { kind: null, point: [0, 0], detection: 0, layers: { encoder: data.encoder.layers - 1, decoder: data.decoder.layers - 1 }, head: MEAN,
+    direction: "from" };
   let drawn = null; // the map on the picture: {weights, grid, largest}
 
   // Maps -----------------------------------------------------------------------------------------------------------------------------------------------
@@ -25,6 +26,7 @@
   }
 
   const partOf = (s) => (s.kind === "detection" ? "decoder" : "encoder");
+  const layerNow = () => state.layers[partOf(state)];
   const cellOf = (point) => [Math.floor(point[1] / cellHeight), Math.floor(point[0] / cellWidth)];
 
   // The map of a state, from the unpacked layer: a row of the matrix, or a column of it for who looks here.
@@ -89,7 +91,7 @@
       describe();
       return;
     }
-    const buffer = await unpack(partOf(state), state.layer);
+    const buffer = await unpack(partOf(state), layerNow());
     if (ticket !== latest) return;
     drawn = mapOf(state, buffer);
     drawn.largest = paint(heat, drawn, overPicture);
@@ -114,8 +116,8 @@
       if (ticket !== latest) return;
       for (let head = MEAN; head < part.heads; head++) {
         const button = get(`map-${layer}-${head}`);
-        button.setAttribute("aria-pressed", layer === state.layer && head === state.head);
-        paint(button.firstChild, mapOf({ ...state, layer, head }, buffer), solid);
+        button.setAttribute("aria-pressed", layer === layerNow() && head === state.head);
+        paint(button.firstChild, mapOf({ ...state, head }, buffer), solid);
       }
     }
   }
@@ -141,24 +143,23 @@
     }
     const sum = drawn.weights.reduce((a, b) => a + b, 0) || 1;
     const spread = Math.exp(-drawn.weights.reduce((a, b) => a + (b > 0 ? (b / sum) * Math.log(b / sum) : 0), 0));
-    const about = `${partOf(state)} layer ${state.layer}, ${state.head === MEAN ? `mean of ${part.heads} heads` : `head ${state.head}`}; `
+    const about = `${partOf(state)} layer ${layerNow()}, ${state.head === MEAN ? `mean of ${part.heads} heads` : `head ${state.head}`}; `
       + `spread over about ${Math.round(spread)} of ${drawn.weights.length} places`;
     if (state.kind === "detection") get("what").textContent = `Where the query of ${found.name} ${found.score.toFixed(2)} looks`;
     else get("what").textContent = state.direction === "from" ? `Where the point (${x}, ${y}) looks` : `Who looks at the point (${x}, ${y})`;
     get("details").textContent = about;
-    get("call").textContent = state.kind === "detection" ? `record.decoder_of(${state.detection}, layer=${state.layer}${head})  # query ${found.query}`
-      : `record.encoder_${state.direction}((${x}, ${y}), layer=${state.layer}${head})`;
+    get("call").textContent = state.kind === "detection" ? `record.decoder_of(${state.detection}, layer=${layerNow()}${head})  # query ${found.query}`
+      : `record.encoder_${state.direction}((${x}, ${y}), layer=${layerNow()}${head})`;
     get("largest").textContent = percent(drawn.largest);
   }
 
   function showControls() {
     const part = data[partOf(state)];
-    state.layer = Math.min(state.layer, part.layers - 1);
     state.head = Math.min(state.head, part.heads - 1);
     picture.classList.toggle("looking", state.kind !== null);
     get("explorer").classList.toggle("smooth", get("smooth").checked);
     build(partOf(state));
-    for (const [name, value] of [["layer", state.layer], ["head", state.head], ["direction", state.direction]]) {
+    for (const [name, value] of [["layer", layerNow()], ["head", state.head], ["direction", state.direction]]) {
       const input = document.querySelector(`input[name="${name}"][value="${value}"]`);
       if (input) input.checked = true;
     }
@@ -203,7 +204,7 @@
         const canvas = element("canvas", { width: columns, height: rows });
         canvas.style.aspectRatio = `${width} / ${height}`;
         button.append(canvas);
-        button.addEventListener("click", () => change({ layer, head }));
+        button.addEventListener("click", () => change({ head, ...atLayer(layer) }));
         cells.push(button);
       }
     }
@@ -302,13 +303,14 @@
     return pending;
   }
 
+  const atLayer = (layer) => ({ layers: { ...state.layers, [partOf(state)]: layer } });
   const clamp = (value, most) => Math.max(0, Math.min(value, most));
   const lookFrom = (x, y) => change({ kind: "point", point: [clamp(Math.round(x), width - 1), clamp(Math.round(y), height - 1)] });
 
   function address() {
     if (state.kind === null) return "";
     const from = state.kind === "point" ? `point=${state.point.join(",")}&direction=${state.direction}` : `detection=${state.detection}`;
-    return `#${from}&layer=${state.layer}&head=${state.head === MEAN ? "mean" : state.head}`;
+    return `#${from}&layer=${layerNow()}&head=${state.head === MEAN ? "mean" : state.head}`;
   }
 
   let timer = 0;
@@ -323,9 +325,10 @@
     const said = new URLSearchParams(location.hash.slice(1)), whole = (name) => (/^\d+$/.test(said.get(name) || "") ? Number(said.get(name)) : null);
     const values = { kind: null, head: whole("head") ?? MEAN, direction: said.get("direction") === "to" ? "to" : "from" };
     const point = /^(\d+),(\d+)$/.exec(said.get("point") || ""), detection = whole("detection");
-    if (whole("layer") !== null) values.layer = whole("layer");
     if (point) Object.assign(values, { kind: "point", point: [clamp(Number(point[1]), width - 1), clamp(Number(point[2]), height - 1)] });
     else if (detection !== null && detection < detections.length) Object.assign(values, { kind: "detection", detection });
+    const part = partOf(values), layer = whole("layer");
+    if (layer !== null) values.layers = { ...state.layers, [part]: Math.min(layer, data[part].layers - 1) };
     return change(values);
   }
 
@@ -374,7 +377,7 @@
   document.addEventListener("keydown", () => { byPointer = false; }, true);
   document.addEventListener("change", (event) => {
     const { name, value } = event.target;
-    if (name === "layer") change({ layer: Number(value) });
+    if (name === "layer") change(atLayer(Number(value)));
     else if (name === "head") change({ head: Number(value) });
     else if (name === "direction") change({ direction: value });
     else if (event.target.type === "checkbox") change({});
@@ -394,7 +397,10 @@
       [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
     } else if (state.kind === null) [x, y, dx, dy] = [width / 2, height / 2, 0, 0];
     const size = state.direction === "from" ? data.pooling : 1;
-    const step = (value, by, cell, side) => clamp((Math.floor(clamp(value, side - 1) / cell) + by + 0.5) * cell, side - 1);
+    const step = (value, by, cell, side) => {
+      const place = clamp(Math.floor(clamp(value, side - 1) / cell) + by, Math.ceil(side / cell) - 1);
+      return clamp((place + 0.5) * cell, side - 1); // the middle of the last place may be outside
+    };
     lookFrom(step(x, dx, cellWidth * size, width), step(y, dy, cellHeight * size, height));
   }
 
@@ -403,7 +409,7 @@
     const { key, target } = event, part = data[partOf(state)], inControl = target.matches("input, summary");
     if ((event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph")) return;
     const actions = {
-      "[": () => change({ layer: clamp(state.layer - 1, part.layers - 1) }), "]": () => change({ layer: clamp(state.layer + 1, part.layers - 1) }),
+      "[": () => change(atLayer(clamp(layerNow() - 1, part.layers - 1))), "]": () => change(atLayer(clamp(layerNow() + 1, part.layers - 1))),
       ",": () => change({ head: Math.max(MEAN, state.head - 1) }), ".": () => change({ head: Math.min(part.heads - 1, state.head + 1) }),
       m: () => change({ head: MEAN }), d: () => change({ direction: state.direction === "from" ? "to" : "from" }),
       h: () => toggle("shown"), s: () => toggle("smooth"), Escape: () => change({ kind: null }),
@@ -425,6 +431,6 @@
   scale.putImageData(bar, 0, 0);
 
   // For the console, and for tests: the map that is shown, with the state it belongs to, once it is drawn.
-  window.explorer = { current: async () => { await pending; return { ...state, ...(drawn && { grid: drawn.grid, weights: [...drawn.weights] }) }; } };
+  window.explorer = { current: async () => { await pending; return { ...state, layer: layerNow(), ...(drawn && { grid: drawn.grid, weights: [...drawn.weights] }) }; } };
   recall();
 })();
