@@ -11,6 +11,7 @@ from saccade.weights.key_map import KeyMap
 # origin -> module with a KEY_MAP; files are recognised in this order, the most particular names first.
 ORIGINS: dict[str, str] = {
     "detr": "saccade.weights.maps.detr",
+    "transformers_detr": "saccade.weights.maps.transformers_detr",
     "lufficc_ssd": "saccade.weights.maps.lufficc_ssd",
     "torchvision_ssd": "saccade.weights.maps.torchvision_ssd",
     "saccade": "saccade.weights.maps.saccade",
