@@ -72,6 +72,41 @@ def test_taking_few_queries_at_once_changes_no_mask() -> None:
         assert head(memory, attention[:, :0], levels).shape == (2, 0, 20, 30)
 
 
+def padded(tensor: Tensor, height: int, width: int) -> Tensor:
+    """`tensor` (..., h, w) filled up with noise on the right and below."""
+    larger = torch.randn(*tensor.shape[:-2], height, width)
+    larger[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    return larger
+
+
+def test_masks_do_not_depend_on_padding_that_is_named() -> None:
+    torch.manual_seed(1)
+    sizes = [(3, 4), (5, 7), (10, 13), (19, 26)]  # of an image of 75 x 101 pixels, stride 32 down to 4
+    larger = [(4, 6), (8, 11), (15, 22), (30, 43)]
+    queries, source, head = torch.randn(1, 5, 32), torch.randn(1, 32, *sizes[0]), MaskHead(32, HEADS, (24, 12, 6))
+    attention, levels = MaskAttention(32, HEADS), [torch.randn(1, c, *size) for c, size in zip((24, 12, 6), sizes[1:], strict=True)]
+    padding = torch.ones(1, 119, 170, dtype=torch.bool)
+    padding[:, :75, :101] = False
+    alone = head(source, attention(queries, source), levels)
+    wide, wide_levels = padded(source, *larger[0]), [padded(level, *size) for level, size in zip(levels, larger[1:], strict=True)]
+    looks = attention(queries, wide, padding[:, ::32, ::32])
+    for spread in (False, True):  # with gradients or a few queries at once
+        with torch.set_grad_enabled(spread):
+            hidden, seen = head(wide, looks, wide_levels, padding), head(wide, looks, wide_levels)
+        torch.testing.assert_close(hidden[..., :19, :26], alone, atol=2e-5, rtol=1e-4)
+        assert (seen[..., :19, :26] - alone).abs().max() > 1e-2
+
+
+def test_naming_no_padded_pixel_is_naming_no_padding() -> None:
+    queries, memory, _, levels = inputs(32)
+    head, attention = MaskHead(32, HEADS, (24, 12, 6)), MaskAttention(32, HEADS)(queries, memory)
+    for norm in (head.gn1, head.gn5):
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    named = head(memory, attention, levels, torch.zeros(2, 80, 120, dtype=torch.bool))
+    torch.testing.assert_close(named, head(memory, attention, levels), atol=2e-5, rtol=1e-4)
+
+
 def test_gradients_reach_every_parameter_and_the_queries() -> None:
     queries, memory, padding, levels = inputs(32)
     queries.requires_grad_()

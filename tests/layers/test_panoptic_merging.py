@@ -98,6 +98,18 @@ def test_padding_is_cut_off_and_the_published_code_squeezes_it_in() -> None:
     assert instances.shape == (2, 16, 10) and instances.sum((1, 2)).tolist() == [128, 32]
 
 
+def test_a_picture_has_the_masks_that_it_has_without_padding() -> None:
+    torch.manual_seed(0)
+    logits, own = torch.randn(1, 9, 5) * 6, torch.randn(1, 9, 9, 6) * 4
+    wide = torch.randn(1, 9, 12, 15) * 4
+    wide[..., :9, :6] = own
+    settings = {"sizes": [(33, 22)], "original_sizes": [(47, 20)], "things": THINGS}
+    alone = merged(logits, own, canvas=(33, 22), **settings)
+    assert torch.equal(merged(logits, wide, canvas=(48, 58), **settings).segment_map, alone.segment_map) and len(alone.segments) > 1
+    masks = [masks_from_queries(m, canvas=c, sizes=[(33, 22)], original_sizes=[(47, 20)])[0] for m, c in ((own, (33, 22)), (wide, (48, 58)))]
+    assert torch.equal(*masks)
+
+
 def test_images_of_a_batch_have_sizes_of_their_own_and_do_not_change_each_other() -> None:
     torch.manual_seed(0)
     logits, masks = torch.randn(3, 20, 5) * 6, torch.randn(3, 20, 10, 12) * 4

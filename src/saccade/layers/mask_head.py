@@ -3,6 +3,9 @@
 `MaskAttention` says where in the encoder's memory each query looks, one map a head; `MaskHead` turns these maps, together with the features, into one
 mask a query at a quarter of the picture's size, refining it with the backbone's finer maps on the way up. Parameters are named as in the released
 weights (`bbox_attention.*`, `mask_head.*`). Leaves out VisTR's tail (deformable convolution and convolutions over time).
+
+With `padding` the head sees nothing of padded places: not in its convolutions, nor in the means and variances of its group norms, so that a picture's
+masks are the same in every batch. The original lets padding in; without `padding` that is what happens here, too.
 """
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.errors import InputError
+from saccade.layers.padding import pyramid
 
 _GROUPS = 8  # of every group norm in the released weights
 _QUERIES_AT_ONCE = 20
@@ -79,9 +83,11 @@ class MaskHead(nn.Module):
         self.adapter2 = _conv(level_channels[1], widths[2], 1)
         self.adapter3 = _conv(level_channels[2], widths[3], 1)
 
-    def forward(self, source: Tensor, attention: Tensor, levels: Sequence[Tensor]) -> Tensor:
-        """Logits (N, Q, h4, w4) from `source` (N, C, h, w), `attention` (N, Q, heads, h, w) and `levels` (N, c, h', w'), coarse to fine; the masks
-        have the size of the finest level."""
+    def forward(self, source: Tensor, attention: Tensor, levels: Sequence[Tensor], padding: Tensor | None = None) -> Tensor:
+        """Logits (N, Q, h4, w4) from `source` (N, C, h, w), `attention` (N, Q, heads, h, w; 0 on padding) and `levels` (N, c, h', w'), coarse to
+        fine; the masks have the size of the finest level. `padding` (N, H, W) bool of the whole images is hidden, None: nothing is."""
+        hidden = [None] * 4 if padding is None else _padding_at(padding, (source, *levels))
+        source = _without(source, hidden[0])
         # A convolution is linear: what all queries share is convolved once an image, and only the attention maps once a query.
         shared = F.conv2d(source, self.lay1.weight[:, : self.channels], self.lay1.bias, padding=1)
         adapted = [adapter(level) for adapter, level in zip((self.adapter1, self.adapter2, self.adapter3), levels, strict=True)]
@@ -89,25 +95,54 @@ class MaskHead(nn.Module):
         if queries == 0:
             return source.new_zeros(images, 0, *levels[-1].shape[-2:])
         at_once = queries if torch.is_grad_enabled() else self.queries_at_once
-        parts = [self._masks(shared, part, adapted) for part in attention.split(at_once, 1)]
+        parts = [self._masks(shared, part, adapted, hidden) for part in attention.split(at_once, 1)]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
-    def _masks(self, shared: Tensor, attention: Tensor, adapted: Sequence[Tensor]) -> Tensor:
+    def _masks(self, shared: Tensor, attention: Tensor, adapted: Sequence[Tensor], hidden: Sequence[Tensor | None]) -> Tensor:
         images, queries = attention.shape[:2]
         own = F.conv2d(attention.flatten(0, 1), self.lay1.weight[:, self.channels :], padding=1)
         x = (own.unflatten(0, (images, queries)) + shared[:, None]).flatten(0, 1)  # (N * Q, C + heads, h, w)
-        x = F.relu(self.gn1(x))
-        x = F.relu(self.gn2(self.lay2(x)))
-        x = F.relu(self.gn3(self.lay3(_raised(x, adapted[0]))))
-        x = F.relu(self.gn4(self.lay4(_raised(x, adapted[1]))))
-        x = F.relu(self.gn5(self.lay5(_raised(x, adapted[2]))))
+        x = _activated(x, self.gn1, hidden[0])
+        x = _activated(self.lay2(x), self.gn2, hidden[0])
+        x = _activated(self.lay3(_raised(x, adapted[0], hidden[1])), self.gn3, hidden[1])
+        x = _activated(self.lay4(_raised(x, adapted[1], hidden[2])), self.gn4, hidden[2])
+        x = _activated(self.lay5(_raised(x, adapted[2], hidden[3])), self.gn5, hidden[3])
         return self.out_lay(x)[:, 0].unflatten(0, (images, queries))
 
 
-def _raised(x: Tensor, level: Tensor) -> Tensor:
-    """`x` (N * Q, c, ., .) at the size of `level` (N, c, h, w), plus it."""
+def _raised(x: Tensor, level: Tensor, hidden: Tensor | None) -> Tensor:
+    """`x` (N * Q, c, ., .) at the size of `level` (N, c, h, w), plus it; 0 where `hidden`."""
     larger = F.interpolate(x, size=level.shape[-2:], mode="nearest")
-    return (larger.unflatten(0, (len(level), -1)) + level[:, None]).flatten(0, 1)
+    return _without((larger.unflatten(0, (len(level), -1)) + level[:, None]).flatten(0, 1), hidden)
+
+
+def _without(x: Tensor, hidden: Tensor | None) -> Tensor:
+    """`x` (N * Q, c, h, w), 0 where `hidden` (N, h, w) is true for its image."""
+    if hidden is None:
+        return x
+    return x.unflatten(0, (len(hidden), -1)).masked_fill(hidden[:, None, None], 0).flatten(0, 1)
+
+
+def _activated(x: Tensor, norm: nn.GroupNorm, hidden: Tensor | None) -> Tensor:
+    """Group norm and ReLU of `x` (N * Q, c, h, w); places that are `hidden` (N, h, w) do not count and become 0."""
+    if hidden is None:
+        return F.relu(norm(x))
+    x = _without(x, hidden)
+    seen = (~hidden).flatten(1).sum(1).clamp(min=1).repeat_interleave(len(x) // len(hidden))[:, None]  # (N * Q, 1) places
+    grouped = x.float().flatten(2).unflatten(1, (norm.num_groups, -1))  # (N * Q, G, c / G, h * w)
+    count = seen * grouped.shape[2]
+    mean = grouped.sum((2, 3)) / count  # (N * Q, G)
+    variance = (grouped.square().sum((2, 3)) / count - mean.square()).clamp(min=0)
+    scale = (variance + norm.eps).rsqrt().repeat_interleave(grouped.shape[2], 1) * norm.weight  # (N * Q, c)
+    shift = norm.bias - mean.repeat_interleave(grouped.shape[2], 1) * scale
+    return _without(F.relu(x * scale[:, :, None, None] + shift[:, :, None, None]), hidden).to(x.dtype)
+
+
+def _padding_at(padding: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+    """`padding` (N, H, W) at the sizes of `maps`: a place is padded where its first pixel is."""
+    known = dict(pyramid(padding))
+    sizes = [(int(one.shape[-2]), int(one.shape[-1])) for one in maps]
+    return [known[size] if size in known else F.interpolate(padding[:, None].float(), size=size)[:, 0].bool() for size in sizes]
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:

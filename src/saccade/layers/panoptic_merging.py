@@ -1,13 +1,15 @@
 """From the class and mask logits of queries to panoptic maps and instance masks (DETR, Carion et al. 2020, section 4.4 and the released code).
 
 Every pixel goes to the query, of those with a confident class, whose mask is strongest there; stuff queries of one class become one segment; segments
-of at most four pixels are dissolved until none is left. The published code does otherwise in three points, which `reference_quirks` brings back: once
-a segment has been dissolved, stuff is no longer merged, so that a second query of a class (which merging had left without pixels) is deleted and its
-pixels go to whichever query is next; panoptic masks of a padded batch are stretched to each picture's own size instead of being cut; and instance
-masks come to the original size without regard to pixel centres.
+of at most four pixels are dissolved until none is left. Of a padded batch each picture gets the masks that it would have alone.
+The published code does otherwise, which `reference_quirks` brings back: once a segment has been dissolved, stuff is no longer merged, so that a
+second query of a class (which merging had left without pixels) is deleted and its pixels go to whichever query is next; panoptic masks of a padded
+batch are stretched to each picture's own size instead of being cut, instance masks are enlarged together with the padding; and instance masks come to
+the original size without regard to pixel centres.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,7 +41,9 @@ def panoptic_from_queries(
     for number, (size, original) in enumerate(zip(sizes, original_sizes, strict=True)):
         keep = kept[number].nonzero()[:, 0]
         own = masks[number, keep].float()
-        at_original = _at_original(_on_canvas(own, size, canvas, stretch=reference_quirks), original)
+        if not reference_quirks:
+            own = _cut(own, size, canvas)
+        at_original = _at_original(_enlarged(own, size), original)
         found.append(_merge(at_original, labels[number, keep], scores[number, keep], things, reference_quirks))
     return found
 
@@ -71,19 +75,27 @@ def _best_labels(logits: Tensor, num_labels: int, logit_of_label: Tensor | None)
     return scores, label_of_logit[best]
 
 
-def _on_canvas(masks: Tensor, size: Size, canvas: Size, *, stretch: bool) -> Tensor:
-    """Mask logits (Q, h4, w4) at the image's own `size`: enlarged to the canvas and cut, or (`stretch`) enlarged to `size` as they are."""
+def _enlarged(masks: Tensor, size: Size) -> Tensor:
+    """Mask logits (Q, h4, w4) at `size`."""
     if len(masks) == 0:
         return masks.new_zeros(0, *size)
-    larger = F.interpolate(masks[None], size=size if stretch else canvas, mode="bilinear", align_corners=False)[0]
-    return larger[:, : size[0], : size[1]]
+    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _cut(masks: Tensor, size: Size, canvas: Size) -> Tensor:
+    """What of masks (Q, h4, w4) of the whole canvas belongs to an image of `size`; their stride is a power of two."""
+    strides = (2 ** round(math.log2(whole / small)) for whole, small in zip(canvas, masks.shape[-2:], strict=True))
+    height, width = (-(-length // stride) for length, stride in zip(size, strides, strict=True))
+    return masks[:, :height, :width]
 
 
 def _instances(masks: Tensor, size: Size, original: Size, canvas: Size, threshold: float, reference_quirks: bool) -> Tensor:
-    inside = _on_canvas(masks, size, canvas, stretch=False).sigmoid() > threshold
-    if reference_quirks and len(masks):
-        return F.interpolate(inside[None].to(torch.uint8), size=original, mode="nearest")[0].bool()
-    return _at_original(inside, original)
+    if not reference_quirks:
+        return _at_original(_enlarged(_cut(masks, size, canvas), size).sigmoid() > threshold, original)
+    inside = _enlarged(masks, canvas)[:, : size[0], : size[1]].sigmoid() > threshold
+    if len(masks) == 0:
+        return inside.new_zeros(0, *original)
+    return F.interpolate(inside[None].to(torch.uint8), size=original, mode="nearest")[0].bool()
 
 
 def _at_original(maps: Tensor, original: Size) -> Tensor:

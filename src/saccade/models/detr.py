@@ -118,7 +118,8 @@ class DETR(Model):
         }
         if self.masks != "none":
             attention = self.bbox_attention(decoded.queries[-1], memory, None if padding is None else at_features)
-            outputs |= {"mask_attention": attention, "masks": self.mask_head(source, attention, features[-2::-1])}
+            hidden = None if self.reference_quirks else padding
+            outputs |= {"mask_attention": attention, "masks": self.mask_head(source, attention, features[-2::-1], hidden)}
         return outputs
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
