@@ -121,12 +121,15 @@ def _metrics(recipe: Recipe | None, model: Model, dataset: Dataset) -> list[Metr
     from saccade.engine.experiment import build_metrics
     from saccade.metrics.classification import ClassificationAccuracy
     from saccade.metrics.coco import CocoDetection
+    from saccade.metrics.panoptic import PanopticQuality
     from saccade.metrics.voc import VocDetection
 
     if recipe is not None and recipe.section("metrics") is not None:
         return build_metrics(recipe, model.classes)
     if len(dataset) and dataset.annotations(0).label is not None:
         return [ClassificationAccuracy(classes=model.classes)]
+    if getattr(model, "masks", None) == "panoptic":
+        return [PanopticQuality(classes=model.classes)]
     return [VocDetection(classes=model.classes), CocoDetection(classes=model.classes)]
 
 

@@ -20,7 +20,7 @@ from saccade.errors import InputError
 from saccade.layers.padding import pyramid
 
 _GROUPS = 8  # of every group norm in the released weights
-_QUERIES_AT_ONCE = 20
+_QUERIES_AT_ONCE = 10
 
 
 class MaskAttention(nn.Module):
