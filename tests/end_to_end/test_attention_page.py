@@ -110,6 +110,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def text(browser: Browser, selector: str) -> str:
+    current(browser)  # waits until all is drawn
     content: str = browser.run("return document.querySelector(arguments[0]).innerText", selector)
     return content
 

@@ -247,6 +247,14 @@ def test_the_slider_starts_where_something_is_shown(record: AttentionRecord) -> 
     assert data_of(render_attention_page(none, title=""))["detections"] == []
 
 
+def test_many_detections_are_cut_to_the_best_and_the_page_says_so(record: AttentionRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.report.attention_page.DECODER_BYTES", 2500)
+    page = render_attention_page(record, title="")
+    scores = [found["score"] for found in data_of(page)["detections"]]  # type: ignore[attr-defined]
+    assert scores == pytest.approx(record.detections.scores[:10].tolist(), abs=1e-4)
+    assert "only the best 10 of 12 detections" in page
+
+
 # The command ----------------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -3,8 +3,8 @@
 Maps are stored row by row (a row is what one place looks at): the row's largest weight as float32, and a byte for each weight, its share of the
 largest in `levels` steps. That is linear, as the colours are: a root or a logarithm would keep faint weights apart that nobody can see, at twice the
 size. A layer is compressed by zlib, and unpacked by the browser when it is first asked for (`DecompressionStream("deflate")`: Chromium and Edge 80,
-Firefox 113, Safari 16.4). The encoder's maps are limited to `ENCODER_BYTES`: with fewer levels, then with one row for a block of places, in the first
-way that fits; the page says which.
+Firefox 113, Safari 16.4). The page is limited to about 15 MB: `ENCODER_BYTES` by fewer levels, then one row for a block of places; `DECODER_BYTES` by
+fewer levels, then fewer detections; in the first way that fits, and the page says which.
 """
 from __future__ import annotations
 
@@ -26,20 +26,27 @@ from saccade.engine.files import atomic_write, storage_errors
 from saccade.report.attention import AttentionRecord, pool_sources
 from saccade.report.palette import colour_of, hexadecimal, text_colour_on
 
-ENCODER_BYTES = 10_000_000  # of all layers together, compressed; base64 makes a third more of it
+ENCODER_BYTES, DECODER_BYTES = 9_400_000, 1_400_000  # of all layers together, compressed; base64 makes a third more of it
 _TEMPLATES = Path(__file__).parent / "templates"
 _WAYS = ((1, 255), (1, 127), (1, 63), (1, 31), (2, 63), (2, 31), (3, 31), (4, 31), (6, 31), (8, 31), (12, 31))  # (pooling, levels), best first
-_DECODER_LEVELS = 255
+_DETECTIONS = (50, 25, 10)  # kept on the page where all are too many
 _PROBED = 16  # one row of so many is compressed to see whether a way fits
 _USUAL_THRESHOLD, _SHOWN_AT_LEAST = 0.5, 5
 
 
 @dataclass(frozen=True)
-class _Packed:
+class _Encoder:
     layers: list[bytes]
     levels: int
     pooling: int
     sources: tuple[int, int]  # rows and columns of the places that have a row
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    layers: list[bytes]
+    levels: int
+    detections: int  # the best ones, whose maps are kept
 
 
 def write_attention_page(record: AttentionRecord, out: str | Path, *, title: str, model: str = "") -> Path:
@@ -57,15 +64,15 @@ def write_attention_page(record: AttentionRecord, out: str | Path, *, title: str
 
 def render_attention_page(record: AttentionRecord, *, title: str, model: str = "", encoder_bytes: int = ENCODER_BYTES) -> str:
     """The page as text. The encoder's maps take at most about `encoder_bytes` before base64."""
-    encoder = _fitting(record, encoder_bytes)
-    decoder = [pack_rows(layer.flatten(2).numpy(), _DECODER_LEVELS) for layer in record.decoder]
+    encoder = _encoder(record, encoder_bytes)
+    decoder = _best_detections(record, DECODER_BYTES)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     script = (_TEMPLATES / "attention.js").read_text(encoding="utf-8")
     return environment.get_template("attention.html").render(
-        title=title, facts=_facts(record, model), notes=_notes(record, encoder), picture=_jpeg(record), data=_data(record, encoder),
-        encoder=[_text(layer) for layer in encoder.layers], decoder=[_text(layer) for layer in decoder],
+        title=title, facts=_facts(record, model), notes=_notes(record, encoder, decoder), picture=_jpeg(record),
+        data=_data(record, encoder, decoder), encoder=[_text(layer) for layer in encoder.layers], decoder=[_text(layer) for layer in decoder.layers],
         script=script, script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
@@ -78,7 +85,7 @@ def pack_rows(maps: npt.NDArray[Any], levels: int) -> bytes:
     return zlib.compress(largest.astype("<f4").tobytes() + np.rint(steps).astype(np.uint8).tobytes(), 6)
 
 
-def _fitting(record: AttentionRecord, most_bytes: int) -> _Packed:
+def _encoder(record: AttentionRecord, most_bytes: int) -> _Encoder:
     """The encoder's maps in the first of the ways that fits, judged by a sample of the rows."""
     for pooling, levels in _WAYS:
         layers = [pool_sources(layer, record.source_grid, pooling).numpy() for layer in record.encoder]
@@ -86,18 +93,30 @@ def _fitting(record: AttentionRecord, most_bytes: int) -> _Packed:
         if probe <= most_bytes or (pooling, levels) == _WAYS[-1]:
             break
     rows, columns = record.source_grid
-    return _Packed([pack_rows(layer, levels) for layer in layers], levels, pooling * record.pooling, (-(-rows // pooling), -(-columns // pooling)))
+    sources = (-(-rows // pooling), -(-columns // pooling))
+    return _Encoder([pack_rows(layer, levels) for layer in layers], levels, pooling * record.pooling, sources)
 
 
-def _data(record: AttentionRecord, encoder: _Packed) -> dict[str, Any]:
+def _best_detections(record: AttentionRecord, most_bytes: int) -> _Decoder:
+    """The decoder's maps with as many levels, and then of as many of the best detections, as fit."""
+    everyone = len(record.queries)
+    ways = [(everyone, 255), (everyone, 63), (everyone, 31), *((count, 31) for count in _DETECTIONS if count < everyone)]
+    for count, levels in ways:
+        layers = [pack_rows(layer[:, :count].flatten(2).numpy(), levels) for layer in record.decoder]
+        if sum(map(len, layers)) <= most_bytes:
+            break
+    return _Decoder(layers, levels, count)
+
+
+def _data(record: AttentionRecord, encoder: _Encoder, decoder: _Decoder) -> dict[str, Any]:
     """What the script reads besides the maps: plain numbers and text."""
     height, width = record.picture.shape[:2]
     rows, columns = encoder.sources
     return {
         "size": [height, width], "grid": list(record.grid), "cell": list(record.cell), "sources": [rows, columns], "pooling": encoder.pooling,
         "encoder": {"layers": len(encoder.layers), "heads": record.encoder.shape[1], "rows": rows * columns, "levels": encoder.levels},
-        "decoder": {"layers": len(record.decoder), "heads": record.decoder.shape[1], "rows": len(record.queries), "levels": _DECODER_LEVELS},
-        "detections": _detections(record),
+        "decoder": {"layers": len(record.decoder), "heads": record.decoder.shape[1], "rows": decoder.detections, "levels": decoder.levels},
+        "detections": _detections(record)[: decoder.detections],
         "threshold": _threshold(record.detections.scores.tolist()),
     }
 
@@ -133,16 +152,18 @@ def _facts(record: AttentionRecord, model: str) -> list[tuple[str, str]]:
     ]
 
 
-def _notes(record: AttentionRecord, encoder: _Packed) -> list[str]:
+def _notes(record: AttentionRecord, encoder: _Encoder, decoder: _Decoder) -> list[str]:
     notes = []
     scores = record.detections.scores
     if not (scores >= _USUAL_THRESHOLD).any():
-        notes.append(f"No detection scores {_USUAL_THRESHOLD} or more; the best {len(scores)} can be shown with the slider.")
+        notes.append(f"No detection scores {_USUAL_THRESHOLD} or more; the best can be shown with the slider.")
+    if decoder.detections < len(scores):
+        notes.append(f"To keep this page small, only the best {decoder.detections} of {len(scores)} detections are on it.")
     if encoder.pooling > 1:
         rows, columns = encoder.sources
         notes.append(
             f"To keep this page small, {encoder.pooling} x {encoder.pooling} places together are one point to look from in the encoder "
-            f"({columns} x {rows} points); what is looked at, and the decoder's maps, are at full resolution."
+            f"({columns} x {rows} points); what is looked at is at full resolution."
         )
     return notes
 
