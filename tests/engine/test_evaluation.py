@@ -57,7 +57,7 @@ def test_a_request_to_stop_ends_it() -> None:
 
 
 def test_detections_become_coco_results_with_class_names_and_classifications_their_best(tmp_path: Path) -> None:
-    collector = PredictionCollector(("cat", "dog"))
+    collector = PredictionCollector(("cat", "dog"), category_ids=(17, 18))
     boxes = torch.tensor([[1.0, 2.0, 4.0, 6.0]])
     batch = Batch(torch.zeros(2, 3, 4, 4), [], [Meta("set", 7), Meta("set", "x")])
     collector(batch, [Detections(boxes, torch.tensor([0.5]), torch.tensor([1])), Classification(torch.tensor([0.25, 0.75]))])
@@ -65,7 +65,7 @@ def test_detections_become_coco_results_with_class_names_and_classifications_the
     write_results(tmp_path / "val", {"a": float("nan"), "b": 0.5}, [metric], collector, {"7": "cut off"})
     assert json.loads((tmp_path / "val" / "skipped.json").read_text()) == {"7": "cut off"}
     assert json.loads((tmp_path / "val/predictions.json").read_text()) == [
-        {"image_id": 7, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5, "category": "dog"},
+        {"image_id": 7, "category_id": 18, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5, "category": "dog"},
         {"id": "x", "top": [{"label": 1, "class": "dog", "score": 0.75}, {"label": 0, "class": "cat", "score": 0.25}]},
     ]
     assert json.loads((tmp_path / "val/figures.json").read_text()) == {"a": "NaN", "b": 0.5}

@@ -122,7 +122,7 @@ class PredictionCollector:
     """An observer that keeps predictions as the entries of `predictions.json`: COCO results for detections, classes by score for images.
 
     Panoptic maps become COCO's panoptic results: `predictions.json` with the segments and a folder `predictions` with the pngs, as panopticapi
-    expects them; there classes have the data set's `category_ids` (1, 2, ... by default).
+    expects them. Classes have the data set's `category_ids` (1, 2, ... by default), so COCO's own tools and servers take the files.
     """
 
     def __init__(self, classes: Sequence[str], top: int = 5, category_ids: Sequence[int] | None = None) -> None:
@@ -135,8 +135,8 @@ class PredictionCollector:
         """Take one batch; kinds of predictions that have no such entry are passed over."""
         for meta, prediction in zip(batch.metas, predictions, strict=True):
             if isinstance(prediction, Detections):
-                for entry in coco_results(prediction, meta.id, range(len(self.classes))):
-                    self.lines.append(json.dumps({**entry, "category": self.classes[entry["category_id"]]}))
+                for entry, label in zip(coco_results(prediction, meta.id, self.category_ids), prediction.labels.tolist(), strict=True):
+                    self.lines.append(json.dumps({**entry, "category": self.classes[label]}))
             elif isinstance(prediction, Classification):
                 best = [{"label": k, "class": self.classes[k], "score": score} for k, score in prediction.top(self.top)]
                 self.lines.append(json.dumps({"id": meta.id, "top": best}))
