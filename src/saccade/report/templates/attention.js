@@ -424,7 +424,7 @@
   // Start ----------------------------------------------------------------------------------------------------------------------------------------------
 
   picture.style.aspectRatio = `${width} / ${height}`;
-  document.body.style.setProperty("--picture-width", `max(340px, ${(70 * width / height).toFixed(2)}vh)`); // high enough to leave the heads in sight
+  document.body.style.setProperty("--picture-width", `max(340px, ${(65 * width / height).toFixed(2)}vh)`); // high enough to leave the heads in sight
   get("threshold").value = data.threshold;
   const scale = get("scale").getContext("2d"), bar = new ImageData(256, 1);
   COLOURS.forEach((colour, i) => bar.data.set([...colour, 255], 4 * i));
