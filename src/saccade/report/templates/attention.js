@@ -298,7 +298,7 @@
     Object.assign(state, values);
     pending = draw().catch((error) => {
       get("trouble").hidden = false;
-      get("trouble").textContent = `The maps can't be shown: ${error.message}. The page may be damaged, or the browser too old (Chromium 80, Firefox 113, Safari 16.4).`;
+      get("trouble").textContent = `The maps can't be shown: ${error.message}. The page may be damaged, or the browser older than 2023.`;
     });
     return pending;
   }
