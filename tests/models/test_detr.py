@@ -154,6 +154,16 @@ def test_pictures_without_objects_teach_every_head(counts: tuple[int, int]) -> N
     assert found["class_embed.weight"].abs().sum() > 0
 
 
+def test_watched_figures_are_of_the_last_layer_and_not_learned() -> None:
+    model = tiny().train()
+    batch = collate([picture(64, 96, seed=1), picture(64, 96, objects=0, seed=2)])
+    outputs = model(batch)
+    figures = model.figures({name: value.detach() if isinstance(value, Tensor) else value for name, value in outputs.items()}, batch)
+    says = (outputs["logits"][-1].argmax(-1) != len(CLASSES)).sum(1)
+    assert figures["cardinality_error"] == (says - torch.tensor([2, 0])).abs().float().mean()
+    assert 0 <= figures["class_error"] <= 100 and not figures.keys() & model.losses(outputs, batch).keys()
+
+
 def test_loss_falls_when_a_batch_is_learned_by_heart() -> None:
     model = tiny().train()
     batch = collate([picture(64, 96, seed=1), picture(64, 96, objects=1, seed=2)])

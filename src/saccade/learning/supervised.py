@@ -5,7 +5,7 @@ The step: forward and losses of every part, backward, gradient norm, one check o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,12 +60,13 @@ class Supervised:
     def step(self, *parts: Batch) -> dict[str, float]:
         """One update from `parts`, this process's pieces of one batch. Raises NotFiniteError before it, on every process."""
         lr = self._set_rates()
-        terms = self._gradients(parts)
+        terms, watched = self._gradients(parts)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
         norm = total_norm(gradients)
-        *values, norm_value = self._averaged(terms, norm)
+        numbers = self._averaged([*terms.values(), norm, *watched.values()])
+        values, norm_value = numbers[: len(terms)], numbers[len(terms)]
         finite = all_finite(values) and self._gradient_is_usable(norm_value)
         if not finite:
             raise self._not_finite(terms, norm_value, parts)
@@ -75,7 +76,8 @@ class Supervised:
         for parameter in self._parameters:
             parameter.grad = None
         self.steps += 1
-        return {"loss": sum(values), **dict(zip(terms, values, strict=True)), "lr": lr, "grad_norm": norm_value}
+        beside = dict(zip(watched, numbers[len(terms) + 1 :], strict=True))
+        return {"loss": sum(values), **dict(zip(terms, values, strict=True)), "lr": lr, "grad_norm": norm_value, **beside}
 
     def state_dict(self) -> dict[str, Any]:
         """Optimiser and loss scale; the schedule needs only the step."""
@@ -101,26 +103,28 @@ class Supervised:
             group["lr"] = rates[base]
         return rates[self.optimizer.lr]
 
-    def _gradients(self, parts: tuple[Batch, ...]) -> dict[str, Tensor]:
-        """Backward through all parts; returns the loss terms, each the mean over the parts."""
+    def _gradients(self, parts: tuple[Batch, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Backward through all parts; returns the loss terms, each the mean over the parts, and what the model wants watched of the last part."""
         terms: dict[str, Tensor] = {}
         for number, batch in enumerate(parts, 1):
             with self._wrapped.accumulating() if number < len(parts) else contextlib.nullcontext():
-                own = self.model.losses(self._wrapped(batch), batch)
+                outputs = self._wrapped(batch)
+                own = self.model.losses(outputs, batch)
                 if len(parts) > 1:
                     own = {name: term / len(parts) for name, term in own.items()}
                 self._wrapped.backward(_sum(own))
             terms = {name: term.detach() + terms.get(name, 0.0) for name, term in own.items()} if terms else _detached(own)
-        return terms
+        with torch.no_grad():
+            return terms, self.model.figures(outputs, batch)
 
-    def _averaged(self, terms: Mapping[str, Tensor], norm: Tensor) -> list[float]:
-        """Loss terms (mean over processes) and gradient norm as numbers: the step's only wait for the device."""
-        figures = torch.stack([*terms.values(), norm]).float()
+    def _averaged(self, figures: Sequence[Tensor]) -> list[float]:
+        """Loss terms, gradient norm and what is watched as numbers, means over the processes: the step's only wait for the device."""
+        numbers = torch.stack([figure.float() for figure in figures])
         if self._fabric.world_size > 1:
             # What is not finite anywhere is not finite in the mean, so this is also the check over all processes.
-            torch.distributed.all_reduce(figures)
-            figures = figures / self._fabric.world_size
-        result: list[float] = figures.tolist()
+            torch.distributed.all_reduce(numbers)
+            numbers = numbers / self._fabric.world_size
+        result: list[float] = numbers.tolist()
         return result
 
     def _gradient_is_usable(self, norm: float) -> bool:

@@ -30,6 +30,10 @@ class Model(nn.Module):
         """Weighted terms by the paper's names, each a scalar; the training loss is their sum."""
         raise TypeError(f"{type(self).__name__} must define losses(outputs, batch)")
 
+    def figures(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """What is worth watching during training but not learned, each a scalar on the outputs' device; nothing by default."""
+        return {}
+
     def predictions(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
         """One prediction per image or clip, in pixels of the original images."""
         raise TypeError(f"{type(self).__name__} must define predictions(outputs, batch)")

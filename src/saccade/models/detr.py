@@ -126,6 +126,12 @@ class DETR(Model):
         """`loss_ce`, `loss_bbox`, `loss_giou`, with masks `loss_mask`, `loss_dice`; `loss_ce_0` and so on of earlier decoder layers; weighted."""
         return self.criterion.losses(outputs, self.truth(outputs, batch), sample_names(batch))
 
+    def figures(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Of the last layer: `class_error`, percent of matched queries whose class is wrong, and `cardinality_error`, by how many objects it is off."""
+        last = {"logits": outputs["logits"][-1:], "boxes": outputs["boxes"][-1:]}
+        truth = set_truth(batch.targets, outputs["sizes"], self.logit_of_label, outputs["logits"].device)
+        return self.criterion.figures(last, truth, self.criterion.match(last, truth, sample_names(batch)))
+
     def truth(self, outputs: Outputs, batch: Batch) -> SetTruth:
         """The batch's objects as the criterion takes them."""
         canvas = (int(batch.images.shape[-2]), int(batch.images.shape[-1]))
