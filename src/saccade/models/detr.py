@@ -127,7 +127,7 @@ class DETR(Model):
         return self.criterion.losses(outputs, self.truth(outputs, batch), sample_names(batch))
 
     def figures(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Of the last layer: `class_error`, percent of matched queries whose class is wrong, and `cardinality_error`, by how many objects it is off."""
+        """Of the last layer: `class_error`, percent of matched queries with a wrong class, and `cardinality_error`, by how many objects it is off."""
         last = {"logits": outputs["logits"][-1:], "boxes": outputs["boxes"][-1:]}
         truth = set_truth(batch.targets, outputs["sizes"], self.logit_of_label, outputs["logits"].device)
         return self.criterion.figures(last, truth, self.criterion.match(last, truth, sample_names(batch)))
