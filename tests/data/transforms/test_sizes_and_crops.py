@@ -167,6 +167,9 @@ def test_lighting_adds_one_colour_along_the_principal_components() -> None:
 def test_short_sides_are_limited_as_in_detr() -> None:
     assert short_side_size((480, 640), 800, 1333) == (800, 1066)  # the long side is truncated
     assert short_side_size((640, 480), 800, 1333) == (1066, 800)
+    assert short_side_size((375, 500), 800, 1333) == (800, 1066)
+    assert short_side_size((500, 1000), 800, 1333) == (666, 1332)  # the limited short side is rounded half to even
+    assert short_side_size((1080, 1920), 800, 1333) == (750, 1333)
     assert short_side_size((427, 1280), 800, 1333) == (445, 1333)  # the short side becomes round(444.7)
     assert short_side_size((500, 400), 400, None) == (500, 400)
     pixels = picture(48, 64)
