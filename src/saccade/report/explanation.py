@@ -153,10 +153,14 @@ def follow_batch(model: Model, batch: Batch) -> tuple[Mapping[str, Any], list[Mo
     shapes: dict[str, str] = {}
     calls: dict[str, int] = {}
     handles = [module.register_forward_hook(_recorder(name, shapes, calls)) for name, module in model.named_modules()]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     try:
+        model.requires_grad_(False)  # the counter can't follow a parameter that is handed from module to module
         with FlopCounterMode(display=False) as counter:
             outputs = model(batch)
     finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
         for handle in handles:
             handle.remove()
     root = type(model).__name__
