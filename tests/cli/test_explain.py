@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from saccade.cli import main
+from command_line import run
 from saccade.engine.checkpoints import ModelCard, save_checkpoint
 from saccade.recipes import build
 
@@ -28,12 +28,6 @@ learner:
 metrics: [{type: CocoDetection}]
 run: {steps: 100, batch_size: 4}
 """
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from saccade.cli import main
+from command_line import run
 from saccade.engine.checkpoints import ModelCard, save_checkpoint
 from saccade.recipes import build
 
@@ -24,12 +24,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = build(MODEL, classes=CLASSES)
     card = ModelCard(MODEL, CLASSES, [{"type": "Resize", "size": [320, 320]}], {})
     return save_checkpoint(tmp_path_factory.mktemp("run") / "checkpoints", 3, model.state_dict(), card, {})
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return int(ended.value.code or 0)
 
 
 def photo(path: Path) -> Path:

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.cli import main
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return int(ended.value.code or 0)
+from command_line import run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from saccade.cli import main
+from command_line import run
 
 RECIPE = """\
 # A classifier of seconds.
@@ -20,15 +20,6 @@ learner: {type: Supervised, optimizer: {type: SGD, lr: 0.01}, groups: {head: {lr
 metrics: [{type: ClassificationAccuracy}]
 run: {epochs: 2, batch_size: 8, save_every: 1 epoch, best: val/classification/top1}
 """
-
-
-def run(*words: str) -> int:
-    """The exit code."""
-    try:
-        main(list(words))
-    except SystemExit as finished:
-        return int(finished.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torchvision
 
+from command_line import run
 from saccade import load
-from saccade.cli import main
 from saccade.data.town.dataset import Town
 from saccade.recipes import build, load_recipe
 from saccade.weights.maps import detr
@@ -35,15 +35,6 @@ data:
 metrics: [{type: PanopticQuality}]
 run: {best: null}
 """
-
-
-def run(*words: str) -> int:
-    """The exit code."""
-    try:
-        main(list(words))
-    except SystemExit as finished:
-        return int(finished.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from saccade.cli import main
+from command_line import run
 from saccade.engine.checkpoints import ModelCard, save_checkpoint
 from saccade.errors import DataError, InputError, NumericError
 from saccade.layers.attention import Attention, record_attention
@@ -262,12 +262,6 @@ def test_many_detections_are_cut_to_the_best_and_the_page_says_so(record: Attent
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
     card = ModelCard(SPEC, model.classes, TRANSFORMS, {})
     return save_checkpoint(tmp_path_factory.mktemp("checkpoints"), 1, model.state_dict(), card, {})
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return int(ended.value.code or 0)
 
 
 def test_the_command_writes_the_page_and_prints_where(

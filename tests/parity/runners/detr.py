@@ -78,7 +78,7 @@ def run_network(folder: Path, case: Case) -> Outputs:
 def _forward(model: DETR, images: Sequence[Tensor]) -> dict[str, Tensor]:
     with record_attention(model) as maps:
         raw = model.forward_pixels(*pad_together(images), every_layer=True)
-    height, width = raw["padding"].shape[1:]
+    width = raw["padding"].shape[2]
     last = len(model.transformer.encoder.layers) - 1, len(model.transformer.decoder.layers) - 1
     outputs = {
         "pred_logits": raw["logits"][-1], "pred_boxes": raw["boxes"][-1], "features": raw["features"][-1], "feature_mask": raw["padding"].int(),
