@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from tiny_run import end, in_process, records, run_to_end, same, train, weights
 
-from command_line import run
+from command_line import run as code_of
 from saccade.cli import main
 from saccade.data.media import VideoWriter
 
@@ -79,16 +79,16 @@ def test_a_folder_that_takes_no_file_is_an_error_of_storage(
     if place == "read-only" and not Path("/proc/self").exists():
         pytest.skip("needs /proc, where even root can't make folders")
     before = sorted(trained.rglob("*"))
-    assert run(*words_for(what, trained, out)) == 5
+    assert code_of(*words_for(what, trained, out)) == 5
     said = capsys.readouterr().err
     assert str(out) in said and "defect" not in said and "Traceback" not in said
     assert sorted(trained.rglob("*")) == before
 
 
 def test_a_folder_of_predictions_is_written_again_and_a_run_is_not(trained: Path, tmp_path: Path) -> None:
-    assert [run(*words_for("predict", trained, tmp_path / "out")) for _ in range(2)] == [0, 0]
+    assert [code_of(*words_for("predict", trained, tmp_path / "out")) for _ in range(2)] == [0, 0]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "images.json", "predictions.csv", "predictions.json"]
-    assert run(*words_for("train", trained, trained / "run")) == 2
+    assert code_of(*words_for("train", trained, trained / "run")) == 2
 
 
 def shifted_clock(seconds: float) -> None:
@@ -114,7 +114,7 @@ def test_a_wrong_clock_changes_neither_which_checkpoint_is_the_newest_nor_the_re
     assert end([in_process(train_with_shifted_clock, folder, -seconds, run=run, resume=True)]) == [0]
     assert [r["step"] for r in records(folder, "resume")] == [15]
     assert same(weights(folder), weights(whole))
-    assert run("report", str(folder), "--out", str(tmp_path / "report.html")) == 0
+    assert code_of("report", str(folder), "--out", str(tmp_path / "report.html")) == 0
 
 
 def train_on_one_core(folder: Path, known: bool, **named: Any) -> None:
