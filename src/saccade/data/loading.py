@@ -19,7 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from saccade.data.contract import Dataset
 from saccade.data.randomness import generator, preserved, sample_seed, seed_globals
-from saccade.data.sampling import Entry, Sampler, Shuffled, Stream, evaluation_indices
+from saccade.data.sampling import Entry, Sampler, Shuffled, Stream, evaluation_order
 from saccade.data.transforms.batch import BatchTransform
 from saccade.data.transport import Parcel, pack, unpack
 from saccade.errors import DataError, InputError, SaccadeError
@@ -68,7 +68,7 @@ class _Maker(TorchDataset):
 
     def make(self, work: _Work) -> _Made:
         """The batch of `work`."""
-        samples: list[Sample] = []
+        samples: list[Any] = []  # of samples, or of clips
         originals: list[Annotations] = []
         made = _Made()
         with preserved():
@@ -76,7 +76,7 @@ class _Maker(TorchDataset):
                 found = self._first_readable(entry, made.unreadable)
                 if found is not None:
                     samples.append(found[0])
-                    originals.append(found[1])
+                    originals += found[1]
         if not samples:
             return made
         batch = collate(samples, self.settings.size_divisor, None if self.settings.training else originals)
@@ -87,8 +87,9 @@ class _Maker(TorchDataset):
         made.batch = batch
         return made
 
-    def _first_readable(self, entry: Entry, unreadable: list[tuple[str, str]]) -> tuple[Sample, Annotations] | None:
-        """The transformed sample of `entry` and its annotations before; where it can't be read, the next one in training, None in evaluation."""
+    def _first_readable(self, entry: Entry, unreadable: list[tuple[str, str]]) -> tuple[Any, list[Annotations]] | None:
+        """The transformed sample (or clip) of `entry` and the annotations of its frames before; where it can't be read, the next one in training and
+        None in evaluation."""
         length = len(self.dataset)
         candidates = range(length) if self.settings.training else range(1)
         for offset in candidates:
@@ -103,17 +104,17 @@ class _Maker(TorchDataset):
             raise DataError(f"no sample of {self.dataset.name} can be read; the last reason was: {unreadable[-1][1]}")
         return None
 
-    def _sample(self, epoch: int, number: int, copy: int) -> tuple[Sample, Annotations]:
+    def _sample(self, epoch: int, number: int, copy: int) -> tuple[Any, list[Annotations]]:
         seed_globals(sample_seed(self.settings.seed, epoch, number, copy))
-        sample = self.dataset[number]
-        original = sample.annotations()
+        sample: Any = self.dataset[number]
+        originals = [frame.annotations() for frame in ([sample] if isinstance(sample, Sample) else sample)]
         for transform in self.transforms:
             try:
                 sample = transform(sample)
             except _DEFECTS as error:
                 error.add_note(f"(in {type(transform).__name__}, on sample {self.dataset.item_id(number)} of {self.dataset.name})")
                 raise
-        return sample, original
+        return sample, originals
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class _TrainingWorks:
 class _EvaluationWorks:
     """The batches of a part of the data, in order, from batch `start` on."""
 
-    def __init__(self, numbers: range, batch_size: int) -> None:
+    def __init__(self, numbers: Sequence[int], batch_size: int) -> None:
         self.numbers, self.batch_size, self.start = numbers, batch_size, 0
 
     def __iter__(self) -> Iterator[_Work]:
@@ -162,7 +163,8 @@ class Loader:
 
     Training: `batches(start_step)` never ends; `batch_size` is the total of one step over `world_size` processes and `accumulate` parts, and each
     step gives `accumulate` batches, one after another, of batch_size / (world_size * accumulate) samples. Evaluation (`training` false): once over
-    the part of the data that belongs to `rank`, in order, in batches of up to `batch_size` for this process, with `batch.originals`.
+    the part of the data that belongs to `rank`, in order (videos whole, one after another), in batches of up to `batch_size` for this process, with
+    `batch.originals`.
 
     `transforms` are called in order on each sample, `batch_transforms` on each training batch. Images of different sizes are padded on the right and
     below, to multiples of `size_divisor`. `sampler` (default `Shuffled`) says in which order training goes through the data.
@@ -191,7 +193,7 @@ class Loader:
             order = (sampler or Shuffled()).order(dataset, batch_size // accumulate)
             self._works = _TrainingWorks(Stream(order, seed=seed, batch_size=batch_size, world_size=world_size, accumulate=accumulate), rank)
         else:
-            self._works = _EvaluationWorks(evaluation_indices(len(dataset), rank, world_size), batch_size)
+            self._works = _EvaluationWorks(evaluation_order(dataset, rank, world_size), batch_size)
         settings = _Settings(seed, training, size_divisor, unreadable, workers > 0)
         self._maker = _Maker(dataset, list(transforms), list(batch_transforms), settings)
         self._processes: DataLoader | None = self._start(workers) if workers else None

@@ -258,6 +258,22 @@ def evaluation_indices(length: int, rank: int = 0, world_size: int = 1) -> range
     return range(length * rank // world_size, length * (rank + 1) // world_size)
 
 
+def evaluation_order(dataset: Dataset, rank: int = 0, world_size: int = 1) -> Sequence[int]:
+    """The samples that process `rank` evaluates. Videos stay whole: their frames come one after another and in order, then the frames of none."""
+    if not dataset.videos:
+        return evaluation_indices(len(dataset), rank, world_size)
+    inside = {frame for video in dataset.videos for frame in video.frames}
+    units = [*(video.frames for video in dataset.videos), *((i,) for i in range(len(dataset)) if i not in inside)]
+    total, before = sum(map(len, units)), 0
+    own: list[int] = []
+    for frames in units:
+        middle = before + len(frames) / 2
+        if int(middle * world_size / total) == rank:
+            own += frames
+        before += len(frames)
+    return own
+
+
 def _earlier_occurrences(values: Tensor) -> Tensor:
     """For each of `values` (n,) how often it stands further left."""
     order = values.argsort(stable=True)

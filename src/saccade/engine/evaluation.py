@@ -17,6 +17,7 @@ import torch
 from saccade.data.formats.results import PanopticResult, coco_results, panoptic_result, panoptic_results
 from saccade.engine.files import atomic_write, storage_errors, write_json
 from saccade.engine.run_folder import SKIPPED, strict_number
+from saccade.engine.streaming import follower
 from saccade.errors import InputError
 from saccade.learning.wrapping import is_sharded
 from saccade.metrics.contract import Metric
@@ -45,6 +46,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The figures of all `metrics` (which are reset first) on the batches of `loader`; the same in every process.
 
+    A `VideoModel` follows each video frame by frame, in the order in which the loader gives them.
     `observers` are called with each batch and its predictions, in the process that made them. `together`: the processes of the run. `autocast`: the
     context of the forward pass. Where `stop` becomes true, on any process, the evaluation ends with EvaluationStoppedError. The model is in training
     mode afterwards if it was before.
@@ -54,6 +56,7 @@ def evaluate(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    following = follower(model)
     try:
         with torch.inference_mode():
             for batch, counts in _in_step(loader.batches(), together if is_sharded(model) else None):
@@ -61,9 +64,13 @@ def evaluate(
                     break
                 if device.type != "cpu":
                     batch = batch.to(device)
-                with autocast():
-                    outputs = model(batch)
-                predictions = model.predictions(outputs, batch)
+                if following is not None:
+                    with autocast():
+                        predictions = following(batch)
+                else:
+                    with autocast():
+                        outputs = model(batch)
+                    predictions = model.predictions(outputs, batch)
                 if counts:
                     _take(batch, predictions, metrics, observers)
     finally:

@@ -29,7 +29,7 @@ class PixelNorm(nn.Module):
         self._std = torch.tensor(self.std).reshape(3, 1, 1)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
-        """`images` uint8 or float in 0..255; `padding` (N, H, W) bool or None. Returns float32, same shape."""
+        """`images` uint8 or float in 0..255; `padding` (N, H, W), for clips (N, T, H, W), bool or None. Returns float32, same shape."""
         self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
         if images.device.type != "cpu" or images.requires_grad or torch.compiler.is_compiling():
             result = (images.float() - self._mean) / self._std
@@ -38,8 +38,7 @@ class PixelNorm(nn.Module):
         if self.channel_order == "bgr":
             result = result.flip(-3)
         if padding is not None:
-            mask = padding[:, None] if images.ndim == 4 else padding[:, None, None]
-            result = result.masked_fill(mask, 0.0)
+            result = result.masked_fill(padding.unsqueeze(-3), 0.0)
         return result
 
     def _in_blocks(self, images: Tensor) -> Tensor:

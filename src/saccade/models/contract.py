@@ -1,4 +1,4 @@
-"""What every model of the house is."""
+"""What every model of the house is, and what one is that goes through a video frame by frame."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -65,3 +65,22 @@ class Model(nn.Module):
         images = torch.full((batch_size, 3, *size), 127, dtype=torch.uint8)
         metas = [Meta(original_size=size, geometry=Geometry.identity(size), **meta) for _ in range(batch_size)]
         return Batch(images, [], metas)
+
+
+class VideoModel(Model):
+    """A model that also follows a video: it is given one frame after another, and a state of its own making that says what it saw before.
+
+    The state is explicit: two videos can be followed at once by two states, and nothing of a video stays in the model.
+    """
+
+    def start(self) -> Any:
+        """The state before the first frame."""
+        raise TypeError(f"{type(self).__name__} must define start()")
+
+    def step(self, batch: Batch, state: Any) -> tuple[Prediction, Any]:
+        """(prediction of the frame, state after it) for a batch of one image, the next frame of the video; `state` may be changed in place."""
+        raise TypeError(f"{type(self).__name__} must define step(batch, state)")
+
+    def finish(self, state: Any) -> Prediction | None:
+        """What is known only at the end of a video; nothing by default."""
+        return None

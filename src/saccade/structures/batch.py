@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from saccade.structures.sample import Annotations, Meta, Sample
 class Batch:
     """What a model takes.
 
-    `images` (N, 3, H, W), for clips (N, T, 3, H, W), uint8 (or float in 0..255) RGB; `padding` (N, H, W) bool, true where an image was filled up
-    on the right and below, None where nothing was; `targets` and `metas`, one an image (for clips one a frame, clip after clip).
+    `images` (N, 3, H, W), for clips (N, T, 3, H, W), uint8 (or float in 0..255) RGB; `padding` (N, H, W) bool, for clips (N, T, H, W), true where an
+    image was filled up on the right and below, None where nothing was; `targets` and `metas`, one an image (for clips one a frame, clip after clip).
     `originals`: the annotations before any transform, in original pixels; loaders set them for evaluation.
     """
 
@@ -38,17 +39,41 @@ class Batch:
             originals=self.originals,
         )
 
+    def select(self, start: int, stop: int) -> Batch:
+        """The images (not clips) from `start` up to `stop` alone, at the size of the whole batch."""
+        part = slice(start, stop)
+        padding = None if self.padding is None else self.padding[part]
+        originals = None if self.originals is None else self.originals[part]
+        return Batch(self.images[part], self.targets[part], self.metas[part], padding, originals)
+
     def pin_memory(self) -> Batch:
         """The same with images and padding in page-locked memory (called by the data loader on CUDA machines)."""
         padding = None if self.padding is None else self.padding.pin_memory()
         return Batch(self.images.pin_memory(), self.targets, self.metas, padding, self.originals)
 
 
-def collate(samples: Sequence[Sample], divisor: int = 1, originals: list[Annotations] | None = None) -> Batch:
-    """Images of equal or different sizes as one batch; smaller ones are filled with zeros on the right and below.
+def collate(samples: Sequence[Sample] | Sequence[Sequence[Sample]], divisor: int = 1, originals: list[Annotations] | None = None) -> Batch:
+    """Images, or clips of one length, of equal or different sizes as one batch; smaller ones are filled with zeros on the right and below.
 
-    `divisor` rounds the common height and width up to a multiple of it (32 in the mmdetection style).
+    `divisor` rounds the common height and width up to a multiple of it (32 in the mmdetection style). Raises ValueError for clips of different
+    lengths.
     """
+    if not isinstance(samples[0], Sample):
+        return _collate_clips(cast(Sequence[Sequence[Sample]], samples), divisor, originals)
+    return _collate_images(cast(Sequence[Sample], samples), divisor, originals)
+
+
+def _collate_clips(clips: Sequence[Sequence[Sample]], divisor: int, originals: list[Annotations] | None) -> Batch:
+    length = len(clips[0])
+    if any(len(clip) != length for clip in clips):
+        raise ValueError(f"clips in one batch need the same number of frames; got {[len(clip) for clip in clips]}")
+    batch = _collate_images([frame for clip in clips for frame in clip], divisor, originals)
+    batch.images = batch.images.unflatten(0, (len(clips), length))
+    batch.padding = None if batch.padding is None else batch.padding.unflatten(0, (len(clips), length))
+    return batch
+
+
+def _collate_images(samples: Sequence[Sample], divisor: int, originals: list[Annotations] | None) -> Batch:
     heights, widths = [s.size[0] for s in samples], [s.size[1] for s in samples]
     height, width = -(-max(heights) // divisor) * divisor, -(-max(widths) // divisor) * divisor
     targets, metas = [s.annotations() for s in samples], [s.meta for s in samples]

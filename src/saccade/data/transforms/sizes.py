@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from saccade.data.transforms.sample_transform import SampleTransform, clip_boxes, crop, move, move_with_fill
+from saccade.data.transforms.sample_transform import SampleTransform, clip_boxes, crop, move, move_with_fill, uniform
 from saccade.structures import Sample
 
 
@@ -56,25 +56,33 @@ def padded_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
 class KeepRatioResize(SampleTransform):
     """Resizes with the ratio kept, to mmdetection's and mmaction2's rounding (`keep_ratio_size`); boxes are scaled by new / old sides and clipped.
 
-    `scale` is (1333, 800), (-1, 256), a factor, or a list of pairs of which one is drawn (mmdetection's multi-scale mode "value").
+    `scale` is (1333, 800), (-1, 256), a factor, or a list of pairs of which one is drawn (mmdetection's multi-scale mode "value"). `ratio`: the scale
+    is multiplied by a number drawn from this range, a pair truncated to whole pixels (its "ratio_range"). `clip`: whether boxes are limited to the
+    image.
     """
 
     def __init__(
         self, *, scale: tuple[int, int] | float | list[tuple[int, int]], interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear",
-        antialias: bool = False,
+        antialias: bool = False, ratio: tuple[float, float] | None = None, clip: bool = True,
     ) -> None:
-        self.scale, self.interpolation, self.antialias = scale, interpolation, antialias
+        self.scale, self.interpolation, self.antialias, self.ratio, self.clip = scale, interpolation, antialias, ratio, clip
 
     def draw(self, samples: Sequence[Sample]) -> float | tuple[int, int]:
         """The scale to use."""
-        if not isinstance(self.scale, list):
-            return self.scale
-        return self.scale[int(torch.randint(len(self.scale), ()))]
+        scale = self.scale[int(torch.randint(len(self.scale), ()))] if isinstance(self.scale, list) else self.scale
+        if self.ratio is None:
+            return scale
+        factor = uniform(*self.ratio)
+        if isinstance(scale, int | float):
+            return scale * factor
+        width, height = (side if side == -1 else int(side * factor) for side in scale)
+        return width, height
 
     def apply(self, sample: Sample, drawn: float | tuple[int, int]) -> Sample:
         """The sample at its new size."""
         size = [max(1, side) for side in keep_ratio_size(sample.size, drawn)]
-        return clip_boxes(move(sample, F.resize, size, interpolation=InterpolationMode(self.interpolation), antialias=self.antialias))
+        resized = move(sample, F.resize, size, interpolation=InterpolationMode(self.interpolation), antialias=self.antialias)
+        return clip_boxes(resized) if self.clip else resized
 
 
 class CenterCrop(SampleTransform):
