@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from saccade.data.decoding import read_image
-from saccade.models.contract import Model
+from saccade.engine.streaming import Follower
+from saccade.models.contract import Model, VideoModel
 from saccade.recipes import build
 from saccade.structures import Prediction, Sample, collate, make_sample
 
@@ -37,6 +38,17 @@ def predict_stream(model: Model, images: Iterable[tuple[Key, Tensor]], *, batch_
             waiting = []
     if waiting:
         yield from _predict(model, transform, waiting)
+
+
+def follow_stream(model: VideoModel, frames: Iterable[tuple[int, Tensor]], video: str) -> Iterator[tuple[int, Tensor, Prediction]]:
+    """(number, image, prediction) for each (number, image) of the video named `video`, one after another: the model remembers what it saw."""
+    transform, following = evaluation_transform(model), Follower(model)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    for index, image in frames:
+        with torch.inference_mode():
+            batch = collate([transform(make_sample(image, id=index, video=video, frame=index))]).to(device)
+            prediction, = following(batch)
+        yield index, image, prediction
 
 
 def _predict(model: Model, transform: Callable[[Sample], Sample], pairs: list[tuple[Key, Tensor]]) -> Iterator[tuple[Key, Tensor, Prediction]]:
