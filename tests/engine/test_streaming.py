@@ -12,7 +12,7 @@ from saccade.engine.evaluation import evaluate
 from saccade.engine.streaming import Follower
 from saccade.layers.pixels import PixelNorm
 from saccade.models.contract import VideoModel
-from saccade.report.prediction import follow_stream
+from saccade.report.prediction import predict_stream
 from saccade.structures import Annotations, Batch, Detections, Meta, Prediction, Sample, make_sample
 
 
@@ -86,5 +86,7 @@ def test_a_video_that_begins_again_is_followed_anew() -> None:
 
 def test_a_stream_of_frames_is_one_video() -> None:
     frames = [(i, torch.zeros(3, 8, 8, dtype=torch.uint8)) for i in range(3)]
-    found = [p for _, _, p in follow_stream(Counter(), frames, "street.mp4")]
+    found = [p for _, _, p in predict_stream(Counter(), frames, video="street.mp4")]
     assert [int(p.track_ids[0]) for p in found if isinstance(p, Detections) and p.track_ids is not None] == [0, 1, 2]
+    alone = [p for _, _, p in predict_stream(Counter(), frames)]
+    assert [int(p.track_ids[0]) for p in alone if isinstance(p, Detections) and p.track_ids is not None] == [-1, -1, -1]

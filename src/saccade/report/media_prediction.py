@@ -14,10 +14,10 @@ from saccade.data.decoding import read_image
 from saccade.data.media import Medium, VideoReader, VideoWriter
 from saccade.engine.files import storage_errors
 from saccade.errors import DataError, NumericError
-from saccade.models.contract import Model, VideoModel
+from saccade.models.contract import Model
 from saccade.report.drawing import draw, to_picture
 from saccade.report.exporting import Format, PredictionFiles, Source
-from saccade.report.prediction import follow_stream, predict_stream
+from saccade.report.prediction import predict_stream
 from saccade.structures import Detections, Prediction
 
 _LONGEST_NAME = 120
@@ -134,10 +134,7 @@ def _predict_video(model: Model, medium: Medium, drawer: _Drawer, batch_size: in
         summary.failed.append((medium.name, str(error)))
         return
     frames = ((i, torch.from_numpy(frame).permute(2, 0, 1)) for i, frame in enumerate(reader))
-    if isinstance(model, VideoModel):
-        predicted = follow_stream(model, frames, medium.name)
-    else:
-        predicted = predict_stream(model, frames, batch_size=batch_size)
+    predicted = predict_stream(model, frames, batch_size=batch_size, video=medium.name)
     with drawer.video(medium, reader) as writer:
         for index, image, prediction in predicted:
             drawer.frame(medium, index, image, prediction, writer)

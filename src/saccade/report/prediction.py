@@ -27,8 +27,16 @@ def predict_images(model: Model, images: Iterable[Tensor | str | Path], *, batch
         yield prediction
 
 
-def predict_stream(model: Model, images: Iterable[tuple[Key, Tensor]], *, batch_size: int = 8) -> Iterator[tuple[Key, Tensor, Prediction]]:
-    """(key, image, prediction) for each (key, image), in order, holding no more than one batch of images at a time."""
+def predict_stream(
+    model: Model, images: Iterable[tuple[Key, Tensor]], *, batch_size: int = 8, video: str | None = None
+) -> Iterator[tuple[Key, Tensor, Prediction]]:
+    """(key, image, prediction) for each (key, image), in order, holding no more than one batch of images at a time.
+
+    `video`: the images are the frames of the video of this name, which a `VideoModel` follows one by one.
+    """
+    if video is not None and isinstance(model, VideoModel):
+        yield from _follow(model, images, video)
+        return
     transform = evaluation_transform(model)
     waiting: list[tuple[Key, Tensor]] = []
     for pair in images:
@@ -40,15 +48,14 @@ def predict_stream(model: Model, images: Iterable[tuple[Key, Tensor]], *, batch_
         yield from _predict(model, transform, waiting)
 
 
-def follow_stream(model: VideoModel, frames: Iterable[tuple[int, Tensor]], video: str) -> Iterator[tuple[int, Tensor, Prediction]]:
-    """(number, image, prediction) for each (number, image) of the video named `video`, one after another: the model remembers what it saw."""
+def _follow(model: VideoModel, images: Iterable[tuple[Key, Tensor]], video: str) -> Iterator[tuple[Key, Tensor, Prediction]]:
     transform, following = evaluation_transform(model), Follower(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    for index, image in frames:
+    for number, (key, image) in enumerate(images):
         with torch.inference_mode():
-            batch = collate([transform(make_sample(image, id=index, video=video, frame=index))]).to(device)
+            batch = collate([transform(make_sample(image, id=number, video=video, frame=number))]).to(device)
             prediction, = following(batch)
-        yield index, image, prediction
+        yield key, image, prediction
 
 
 def _predict(model: Model, transform: Callable[[Sample], Sample], pairs: list[tuple[Key, Tensor]]) -> Iterator[tuple[Key, Tensor, Prediction]]:
