@@ -58,6 +58,29 @@ def test_modules_have_the_shapes_parameters_and_flops_that_one_counts_by_hand() 
     assert not model.backbone._forward_hooks
 
 
+class InSlices(TwoLayers):
+    """A sequence of which only parts are called, and a parameter that is handed to a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 3, 3, bias=False), nn.Conv2d(3, 3, 3, bias=False))  # type: ignore[assignment]
+        self.query = nn.Parameter(torch.zeros(1, 3))
+
+    def forward(self, batch: Batch) -> Outputs:
+        features = self.backbone[1:](self.backbone[:1](self.pixel_norm(batch.images)))
+        return {"logits": self.head(features.mean((2, 3))) + self.head(self.query)}
+
+
+def test_a_sequence_that_is_called_in_parts_has_the_flops_of_its_parts() -> None:
+    model = InSlices()
+    with torch.no_grad():
+        _, rows, total = follow_batch(model, model.example_batch((8, 8)))
+    by_name = {row.name: row for row in rows}
+    assert by_name["backbone"].flops == by_name["backbone.0"].flops + by_name["backbone.1"].flops == 2 * (6 * 6 + 4 * 4) * 3 * 27
+    assert by_name["head"].calls == 2 and total == by_name["backbone"].flops + by_name["head"].flops
+    assert model.query.requires_grad
+
+
 def test_a_sample_is_described_after_every_transform() -> None:
     sample = make_sample(torch.full((3, 40, 60), 7, dtype=torch.uint8), Annotations(boxes=torch.tensor([[0.0, 0, 30, 20]]), labels=torch.tensor([1])))
     steps, last = follow_sample(sample, [v2.Resize([20, 20]), v2.RandomHorizontalFlip(p=1.0)], source=[])

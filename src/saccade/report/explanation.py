@@ -150,46 +150,60 @@ def _shape(value: Tensor) -> str:
 
 def follow_batch(model: Model, batch: Batch) -> tuple[Mapping[str, Any], list[ModuleRow], int]:
     """The outputs of `model` for `batch`, a row for each module in the order of their definition, and the FLOPs of the whole forward pass."""
-    shapes: dict[str, str] = {}
-    calls: dict[str, int] = {}
-    handles = [module.register_forward_hook(_recorder(name, shapes, calls)) for name, module in model.named_modules()]
+    seen: dict[str, _Seen] = {name: _Seen() for name, _ in model.named_modules()}
+    counter = FlopCounterMode(display=False)
+    handles = [handle for name, module in model.named_modules() for handle in _watch(module, seen[name], counter)]
     trainable = [p for p in model.parameters() if p.requires_grad]
     try:
         model.requires_grad_(False)  # the counter can't follow a parameter that is handed from module to module
-        with FlopCounterMode(display=False) as counter:
+        with counter:
             outputs = model(batch)
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
         for handle in handles:
             handle.remove()
-    root = type(model).__name__
-    flops = {name: sum(of_operator.values()) for name, of_operator in counter.get_flop_counts().items()}
     rows = [
         ModuleRow(
-            name=name, depth=name.count(".") + 1 if name else 0, kind=type(module).__name__, where=where_written(module), output=shapes.get(name, ""),
+            name=name, depth=name.count(".") + 1 if name else 0, kind=type(module).__name__, where=where_written(module), output=seen[name].output,
             parameters=sum(p.numel() for p in module.parameters()), trainable=sum(p.numel() for p in module.parameters() if p.requires_grad),
-            flops=_spent(name, module, flops, root), calls=calls.get(name, 0),
+            flops=_spent(name, module, seen), calls=seen[name].calls,
         )
         for name, module in model.named_modules()
     ]
     return outputs, rows, counter.get_total_flops()
 
 
-def _spent(name: str, module: nn.Module, flops: Mapping[str, int], root: str) -> int:
+@dataclass
+class _Seen:
+    """What was seen of a module during one forward pass."""
+
+    output: str = ""
+    calls: int = 0
+    flops: int = 0
+
+
+def _watch(module: nn.Module, seen: _Seen, counter: FlopCounterMode) -> Iterator[Any]:
+    """Hooks that note the module's output and the FLOPs between its beginning and its end."""
+    before: list[int] = []
+
+    def begin(called: nn.Module, inputs: Any) -> None:
+        before.append(counter.get_total_flops())
+
+    def end(called: nn.Module, inputs: Any, output: Any) -> None:
+        seen.output = describe_output(output)
+        seen.calls += 1
+        seen.flops += counter.get_total_flops() - before.pop()
+
+    yield module.register_forward_pre_hook(begin)
+    yield module.register_forward_hook(end)
+
+
+def _spent(name: str, module: nn.Module, seen: Mapping[str, _Seen]) -> int:
     """The FLOPs of a module; those of a container that is never called itself are its children's."""
-    own = flops.get(f"{root}.{name}" if name else root)
-    if own is not None:
-        return own
-    return sum(_spent(f"{name}.{child}" if name else child, part, flops, root) for child, part in module.named_children())
-
-
-def _recorder(name: str, shapes: dict[str, str], calls: dict[str, int]) -> Callable[[nn.Module, Any, Any], None]:
-    def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        shapes[name] = describe_output(output)
-        calls[name] = calls.get(name, 0) + 1
-
-    return record
+    if seen[name].calls:
+        return seen[name].flops
+    return sum(_spent(f"{name}.{child}" if name else child, part, seen) for child, part in module.named_children())
 
 
 def describe_output(output: Any, most: int = 4) -> str:
