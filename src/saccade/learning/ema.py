@@ -1,7 +1,10 @@
 """The slow copy of a network that follows another: exponential moving averages for teachers.
 
-teacher = (1 - m) teacher + m student, m = min(momentum ** interval, (1 + t) / (warm_up + t)) at step t, every `interval` steps: the rule of DARTH
-(`darth/core/hooks/ema.py`) and of mmcv's EMAHook. One multi-tensor call an update, whatever the size of the network.
+teacher = (1 - s) teacher + s student after a step, s the student's share. One multi-tensor call an update, whatever the size of the network.
+The rule of DARTH (`darth/core/hooks/ema.py`, after mmcv's EMAHook) is min(momentum ** interval, (1 + t) / (warm_up + t)). Its warm-up never binds at
+DARTH's own numbers, since (1 + t) / (100 + t) is at least 0.01 and the momentum 0.002, and the power makes the share of a longer interval smaller
+instead of larger (tracking.md 8.5, 12.1 d). Here the warm-up slows the first steps down, as it is documented there, and an interval moves as far as
+its single steps would have; `reference_quirks` gives the published rule.
 """
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from saccade.structures.ranges import PositiveInt, Probability
+from saccade.structures.ranges import NonNegativeInt, PositiveInt, Probability
 
 
 def _always(name: str) -> bool:
@@ -22,25 +25,31 @@ def _always(name: str) -> bool:
 class MovingAverage:
     """How a teacher follows its student.
 
-    `momentum` is the student's share in an update; at most (1 + t) / (warm_up + t) of it is taken, so that early steps move less far. `follows`
-    says which buffers with fractions are averaged, by name; the others of the teacher, and whole numbers, stay as they are.
+    `momentum` is the student's share in the update of one step (0: the teacher stays as it is); over the first `warm_up` steps it grows linearly to
+    that. `interval`: steps between updates. `follows` says which buffers with fractions are averaged, by name; the others of the teacher, and whole
+    numbers, stay as they are. `reference_quirks`: see the module.
     """
 
     momentum: Probability
     interval: PositiveInt = 1
-    warm_up: PositiveInt = 100
+    warm_up: NonNegativeInt = 0
+    reference_quirks: bool = False
     follows: Callable[[str], bool] = field(default=_always)
 
     def share(self, step: int) -> float:
         """The student's share in the update at `step` (0-based)."""
-        return min(self.momentum**self.interval, (1 + step) / (self.warm_up + step))
+        if self.reference_quirks:
+            return min(self.momentum**self.interval, (1 + step) / (self.warm_up + step) if self.warm_up + step else 1.0)
+        warmth = min(1.0, (1 + step) / self.warm_up) if self.warm_up else 1.0
+        return 1.0 - (1.0 - self.momentum * warmth) ** self.interval
 
     @torch.no_grad()
     def update(self, teacher: nn.Module, student: nn.Module, step: int) -> None:
         """Move `teacher` towards `student` after optimiser step `step` (0-based); nothing happens between the intervals."""
-        if step % self.interval:
+        share = self.share(step)
+        if step % self.interval or share == 0:
             return
         theirs = dict(student.named_parameters()) | {n: b for n, b in student.named_buffers() if self.follows(n)}
         own = dict(teacher.named_parameters()) | dict(teacher.named_buffers())
         names = [name for name, value in theirs.items() if value.is_floating_point()]
-        torch._foreach_lerp_([own[n] for n in names], [theirs[n].detach() for n in names], self.share(step))
+        torch._foreach_lerp_([own[n] for n in names], [theirs[n].detach() for n in names], share)

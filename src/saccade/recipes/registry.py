@@ -93,7 +93,24 @@ TABLE: dict[str, dict[str, str]] = {
         "Shuffled": "saccade.data.sampling:Shuffled",
     },
     "learners": {
+        "Adapting": "saccade.adaptation.adapting:Adapting",
         "Supervised": "saccade.learning.supervised:Supervised",
+    },
+    "terms": {
+        "BatchNormStatistics": "saccade.adaptation.terms.batch_norm_statistics:BatchNormStatistics",
+        "DetectionConsistency": "saccade.adaptation.terms.detection_consistency:DetectionConsistency",
+        "Entropy": "saccade.adaptation.terms.entropy:Entropy",
+        "PseudoLabelDetection": "saccade.adaptation.terms.pseudo_label_detection:PseudoLabelDetection",
+    },
+    "views": {
+        "View": "saccade.adaptation.views:View",
+    },
+    "teachers": {
+        "MovingAverage": "saccade.learning.ema:MovingAverage",
+    },
+    "pseudo objects": {
+        "ConfidentDetections": "saccade.adaptation.objects:ConfidentDetections",
+        "SelfEntropyDescent": "saccade.adaptation.objects:SelfEntropyDescent",
     },
     "optimizers": {
         "Adam": "saccade.learning.optimizers:Adam",

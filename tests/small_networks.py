@@ -1,0 +1,32 @@
+"""Small networks and batches for tests, made of real parts."""
+from __future__ import annotations
+
+import torch
+
+from saccade.layers.backbone import TimmBackbone
+from saccade.models.classifier import ImageClassifier
+from saccade.models.ssd import SSD
+from saccade.models.ssd_backbones.any_timm import TimmSSD
+from saccade.structures import Annotations, Batch, Geometry, Meta
+
+
+def classifier(norm: str = "batch") -> ImageClassifier:
+    """A classifier of three classes with batch norms."""
+    torch.manual_seed(0)
+    return ImageClassifier(classes=["a", "b", "c"], backbone=TimmBackbone(name="resnet10t", norm=norm))  # type: ignore[arg-type]
+
+
+def detector() -> SSD:
+    """A detector of two classes for images of 64 pixels."""
+    torch.manual_seed(0)
+    backbone = TimmSSD(name="resnet10t", extra_channels=[64])
+    return SSD(classes=["figure", "vehicle"], backbone=backbone, image_size=64, scale_range=(0.15, 0.9), aspect_ratios=[2], score_threshold=0.01)
+
+
+def images(count: int = 2, size: int = 64, seed: int = 0) -> Batch:
+    """A batch of noise with some structure, without labels."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, size // 8, size // 8, generator=generator)
+    pixels = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").mul(255).to(torch.uint8)
+    metas = [Meta(id=i, original_size=(size, size), geometry=Geometry.identity((size, size))) for i in range(count)]
+    return Batch(pixels, [Annotations() for _ in range(count)], metas)
