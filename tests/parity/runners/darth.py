@@ -9,9 +9,17 @@ import numpy as np
 import torch
 from inputs import make
 from torch import Tensor, nn
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from saccade.adaptation.terms.detection_consistency import roi_consistency, rpn_consistency
+from saccade.data.transforms.classification import Window
+from saccade.data.transforms.clips import unclipped_crop
+from saccade.data.transforms.sample_transform import clip_boxes, without_degenerate
+from saccade.data.transforms.sizes import KeepRatioResize, padded_size
+from saccade.data.transforms.ssd import Photometry, distort
+from saccade.layers.contrastive import instance_targets
 from saccade.learning.ema import MovingAverage
+from saccade.structures import Annotations, make_sample
 
 Outputs = dict[str, np.ndarray]
 _LEVELS = 5
@@ -57,6 +65,47 @@ def run_ema(folder: Path, case: dict[str, Any]) -> Outputs:
     return outputs
 
 
+def run_transforms(folder: Path, case: dict[str, Any]) -> Outputs:
+    """`darth_transforms`: what views are made of. The case has its pixels in blue, green, red; here they are red, green, blue."""
+    given = {name: torch.from_numpy(make(spec)) for name, spec in case["inputs"].items()}
+    known = Annotations(boxes=given["boxes"], labels=given["labels"], track_ids=given["ids"])
+    sample, settings = make_sample(given["image"].flip(0), known), case["settings"]
+    outputs = {f"jitter{i}": distort(sample.image, _photometry(spec)).flip(0) for i, spec in enumerate(settings["jitter"])}
+    for i, spec in enumerate(settings["crops"]):
+        sides = [min(whole, part) for whole, part in zip(sample.size, spec["crop_size_h_w"], strict=True)]
+        window = Window(*spec["offset_h_w"], *sides)
+        free = unclipped_crop(sample, window, keep_outside=True)
+        clipped = without_degenerate(clip_boxes(free))
+        for name, cut in (("free", free), ("clipped", clipped)):
+            outputs |= {f"crop{i}_{name}_boxes": cut.boxes, f"crop{i}_{name}_ids": cut.track_ids}
+        outputs[f"crop{i}_size"] = torch.tensor(free.size)
+    flipped = RandomHorizontalFlip(p=1.0)(sample)
+    outputs |= {"flip_boxes": flipped.boxes, "flip_image": flipped.image.flip(0)}
+    for i, scale in enumerate(settings["resizes"]):
+        resized = KeepRatioResize(scale=tuple(scale), clip=False)(sample)
+        height, width = (new / old for new, old in zip(resized.size, sample.size, strict=True))
+        outputs |= {
+            f"resize{i}_image": resized.image.flip(0), f"resize{i}_boxes": resized.boxes,
+            f"resize{i}_factor": torch.tensor([width, height, width, height]), f"resize{i}_padded": torch.tensor(padded_size(resized.size, 32)),
+        }
+    for i, (keys, references) in enumerate(settings["matches"]):
+        outputs |= {f"match{i}": _matches(keys, references), f"match{i}_reverse": _matches(references, keys)}
+    return {name: value.as_subclass(Tensor).detach().numpy() for name, value in outputs.items()}
+
+
+def _photometry(spec: dict[str, Any]) -> Photometry:
+    order = spec["permutation"]
+    channels = None if order is None else tuple(2 - order[2 - c] for c in range(3))
+    return Photometry(spec["delta"], spec["alpha"], spec["saturation"], spec["hue"], not spec["contrast_first"], channels)
+
+
+def _matches(keys: list[int], references: list[int]) -> Tensor:
+    """The index in `references` of every id of `keys`, -1 where it is absent; ids that are not positive match nothing in the reference."""
+    positive = [torch.tensor([id if id > 0 else -1 for id in ids]) for ids in (keys, references)]
+    same = instance_targets(*positive)
+    return torch.where(same.any(1), same.int().argmax(1), -1)
+
+
 class _Tensors(nn.Module):
     """A module whose parameters and buffers have the dotted names of a state dict."""
 
@@ -82,4 +131,5 @@ class _Tensors(nn.Module):
 RUNNERS = [
     (lambda case: case["case"].startswith("darth_distillation"), run_distillation),
     (lambda case: case["case"].startswith("darth_ema"), run_ema),
+    (lambda case: case["case"].startswith("darth_transforms"), run_transforms),
 ]
