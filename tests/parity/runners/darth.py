@@ -101,7 +101,7 @@ def _photometry(spec: dict[str, Any]) -> Photometry:
 
 def _matches(keys: list[int], references: list[int]) -> Tensor:
     """The index in `references` of every id of `keys`, -1 where it is absent; ids that are not positive match nothing in the reference."""
-    positive = [torch.tensor([id if id > 0 else -1 for id in ids]) for ids in (keys, references)]
+    positive = [torch.tensor([i if i > 0 else -1 for i in ids]) for ids in (keys, references)]
     same = instance_targets(*positive)
     return torch.where(same.any(1), same.int().argmax(1), -1)
 
