@@ -29,6 +29,22 @@ def test_padded_pixels_become_zero_and_gradients_pass() -> None:
     assert (images.grad[0, :, 0, 0] > 0).all()
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 7), (2, 3, 5, 7)])
+@pytest.mark.parametrize("where", ["nowhere", "everywhere", "right and below", "right", "below", "anywhere"])
+def test_padding_anywhere_is_cleared_and_nothing_else(where: str, shape: tuple[int, ...]) -> None:
+    padding = torch.zeros(shape, dtype=torch.bool)
+    if where == "anywhere":
+        padding = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    if where in ("right", "right and below"):
+        padding[1, ..., 4:] = True
+    if where in ("below", "right and below"):
+        padding[1, ..., 3:, :] = True
+    images = torch.full((*shape[:-2], 3, *shape[-2:]), 200, dtype=torch.uint8)
+    result = PixelNorm()(images, torch.ones_like(padding) if where == "everywhere" else padding)
+    expected = PixelNorm()(images).masked_fill((torch.ones_like(padding) if where == "everywhere" else padding).unsqueeze(-3), 0)
+    assert torch.equal(result, expected)
+
+
 @pytest.mark.parametrize("bad", [{"mean": (1.0, 2.0)}, {"std": (1.0, 0.0, 1.0)}])
 def test_statistics_that_make_no_sense_are_refused(bad: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(ValueError, match="three numbers"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,9 +38,7 @@ class PixelNorm(nn.Module):
             result = self._in_blocks(images)
         if self.channel_order == "bgr":
             result = result.flip(-3)
-        if padding is not None:
-            result = result.masked_fill(padding.unsqueeze(-3), 0.0)
-        return result
+        return result if padding is None else _clear(result, padding)
 
     def _in_blocks(self, images: Tensor) -> Tensor:
         """The same numbers, some rows at a time within the processor's cache: ten times as fast for an image of 800 x 1066."""
@@ -53,3 +52,16 @@ class PixelNorm(nn.Module):
     def extra_repr(self) -> str:
         """The statistics, for `print(model)`."""
         return f"mean={self.mean}, std={self.std}, channel_order={self.channel_order!r}"
+
+
+def _clear(images: Tensor, padding: Tensor) -> Tensor:
+    """`images` (..., 3, H, W) with zeros where `padding` (..., H, W) is true; on the CPU in place, side by side, which is many times as fast."""
+    if images.device.type != "cpu" or images.requires_grad or torch.compiler.is_compiling():
+        return images.masked_fill(padding.unsqueeze(-3), 0.0)
+    for image, outside in zip(images.flatten(0, -4), padding.flatten(0, -3), strict=True):
+        height, width = int((~outside[:, 0]).sum()), int((~outside[0]).sum())
+        if np.count_nonzero(outside.numpy()) == outside.numel() - height * width and not np.count_nonzero(outside[:height, :width].numpy()):
+            image[:, height:], image[:, :height, width:] = 0.0, 0.0
+        else:  # not on the right and below alone
+            image.masked_fill_(outside, 0.0)
+    return images
