@@ -16,6 +16,9 @@ def test_blocks_give_the_definition_to_the_bit_and_leave_the_input_alone(shape: 
     expected = (images.float() - torch.tensor(mean).reshape(3, 1, 1)) / torch.tensor(std).reshape(3, 1, 1)
     assert torch.equal(PixelNorm(mean=mean, std=std)(images), expected)
     assert torch.equal(PixelNorm(mean=mean, std=std, channel_order="bgr")(images), expected.flip(-3))
+    innermost = images.movedim(-3, -1).contiguous().movedim(-1, -3)
+    result = PixelNorm(mean=mean, std=std)(innermost)
+    assert torch.equal(result, expected) and (not result.numel() or result.stride() == innermost.stride())
     assert torch.equal(images, before)
 
 

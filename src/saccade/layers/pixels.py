@@ -41,13 +41,28 @@ class PixelNorm(nn.Module):
         return result if padding is None else _clear(result, padding)
 
     def _in_blocks(self, images: Tensor) -> Tensor:
-        """The same numbers, some rows at a time within the processor's cache: ten times as fast for an image of 800 x 1066."""
-        result = torch.empty(images.shape, dtype=torch.float32)
+        """The same numbers, some rows at a time within the processor's cache: ten times as fast for an image of 800 x 1066.
+
+        Channels that lie innermost in memory stay there.
+        """
+        innermost = images.stride(-3) == 1 and images.shape[-1] * images.shape[-2] > 1
+        if not innermost:
+            result = torch.empty(images.shape, dtype=torch.float32)
+            self._fill(images.flatten(0, -4), result.flatten(0, -4), self._mean, self._std)
+            return result
+        rows = images.movedim(-3, -1)  # (..., H, W, 3)
+        result = torch.empty(rows.shape, dtype=torch.float32)
+        mean, std = (values.flatten().repeat(rows.shape[-2]) for values in (self._mean, self._std))  # of a whole row, W * 3
+        self._fill(rows.flatten(-2).flatten(0, -3), result.flatten(-2).flatten(0, -3), mean, std)
+        return result.movedim(-1, -3)
+
+    @staticmethod
+    def _fill(images: Tensor, result: Tensor, mean: Tensor, std: Tensor) -> None:
+        """`result` (N, ..., H, W) from `images`, block by block."""
         for start in range(0, images.shape[-2], _ROWS):
             rows = slice(start, start + _ROWS)
-            for image, out in zip(images, result):
-                out[..., rows, :].copy_(image[..., rows, :]).sub_(self._mean).div_(self._std)
-        return result
+            for image, out in zip(images, result, strict=True):
+                out[..., rows, :].copy_(image[..., rows, :]).sub_(mean).div_(std)
 
     def extra_repr(self) -> str:
         """The statistics, for `print(model)`."""

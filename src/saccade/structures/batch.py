@@ -77,12 +77,21 @@ def _collate_images(samples: Sequence[Sample], divisor: int, originals: list[Ann
     heights, widths = [s.size[0] for s in samples], [s.size[1] for s in samples]
     height, width = -(-max(heights) // divisor) * divisor, -(-max(widths) // divisor) * divisor
     targets, metas = [s.annotations() for s in samples], [s.meta for s in samples]
-    if min(heights) == height and min(widths) == width:
-        return Batch(torch.stack([s.image.as_subclass(Tensor) for s in samples]), targets, metas, None, originals)
-    images = samples[0].image.new_zeros((len(samples), 3, height, width)).as_subclass(Tensor)
-    padding = torch.ones(len(samples), height, width, dtype=torch.bool)
-    for image, outside, sample in zip(images, padding, samples, strict=True):
+    images = _empty_like_samples(samples, height, width)
+    equal = min(heights) == height and min(widths) == width
+    padding = None if equal else torch.ones(len(samples), height, width, dtype=torch.bool)
+    for index, (image, sample) in enumerate(zip(images, samples, strict=True)):
         h, w = sample.size
-        image[:, :h, :w] = sample.image
-        outside[:h, :w] = False
+        image[:, :h, :w] = sample.image.as_subclass(Tensor)
+        if padding is not None:
+            image[:, h:], image[:, :h, w:] = 0, 0
+            padding[index, :h, :w] = False
     return Batch(images, targets, metas, padding, originals)
+
+
+def _empty_like_samples(samples: Sequence[Sample], height: int, width: int) -> Tensor:
+    """(N, 3, H, W), with channels innermost in memory where the first image has them so, as JPEG decoders do: rows are then copied as they are."""
+    first = samples[0].image
+    if first.stride(-3) == 1 and first.shape[-3] > 1:
+        return torch.empty((len(samples), height, width, first.shape[-3]), dtype=first.dtype).permute(0, 3, 1, 2)
+    return torch.empty((len(samples), first.shape[-3], height, width), dtype=first.dtype)
