@@ -135,6 +135,13 @@ TABLE: dict[str, dict[str, str]] = {
         "PanopticQuality": "saccade.metrics.panoptic:PanopticQuality",
         "VocDetection": "saccade.metrics.voc:VocDetection",
     },
+    "trackers": {
+        "ByteTrack": "saccade.tracking.byte_track:ByteTrack",
+        "DeepSORT": "saccade.tracking.appearance:DeepSORT",
+        "OCSORT": "saccade.tracking.oc_sort:OCSORT",
+        "QuasiDense": "saccade.tracking.quasi_dense:QuasiDense",
+        "SORT": "saccade.tracking.sort:SORT",
+    },
     "loggers": {
         "Comet": "saccade.engine.loggers:Comet",
         "MLflow": "saccade.engine.loggers:MLflow",
