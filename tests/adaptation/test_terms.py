@@ -132,3 +132,15 @@ def test_a_forward_pass_happens_once_for_all_terms() -> None:
     assert step.part(RAW, [0, 1]) == RAW
     part = step.part(RAW, [1])
     assert len(step.view(part)) == 1 and len(step.outputs("student", part)["class_logits"]) == 1
+
+
+def test_a_map_of_one_cell_keeps_the_running_statistics() -> None:
+    norm = torch.nn.BatchNorm2d(3)
+    model = classifier()
+    model.add_module("extra", norm)
+    assert norm.running_mean is not None
+    with BatchNormStatistics(momentum=0.5).around(model.eval()):
+        torch.testing.assert_close(norm(torch.ones(1, 3, 1, 1)), torch.ones(1, 3, 1, 1), atol=1e-4, rtol=0)
+        assert not norm.running_mean.any()
+        norm(torch.ones(1, 3, 2, 2))
+    torch.testing.assert_close(norm.running_mean, torch.full((3,), 0.5))

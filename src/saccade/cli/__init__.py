@@ -12,6 +12,7 @@ from saccade.errors import SaccadeError
 # name -> (module, one line of help); a module has a function `command`, or a Typer `app` with sub-commands.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("saccade.cli.train", "Train a model from a recipe, or resume a stopped run."),
+    "adapt": ("saccade.cli.adapt", "Take a trained model to a new domain, without labels."),
     "evaluate": ("saccade.cli.evaluate", "Score a checkpoint on its own or other data sets."),
     "predict": ("saccade.cli.predict", "Run a checkpoint on images, folders and videos."),
     "explain": ("saccade.cli.explain", "Take a recipe or checkpoint apart, down to file:line."),

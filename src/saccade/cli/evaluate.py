@@ -55,7 +55,7 @@ def command(
             )
         gallery.close()
         console.print(f"{name}: results in {folder}", highlight=False, soft_wrap=True)
-    _show(results)
+    show_figures(results)
 
 
 def _run_of(checkpoint: str) -> Path | None:
@@ -133,7 +133,8 @@ def _metrics(recipe: Recipe | None, model: Model, dataset: Dataset) -> list[Metr
     return [VocDetection(classes=model.classes), CocoDetection(classes=model.classes)]
 
 
-def _show(results: dict[str, dict[str, float]]) -> None:
+def show_figures(results: dict[str, dict[str, float]]) -> None:
+    """A table with a column for each data set."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

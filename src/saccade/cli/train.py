@@ -56,7 +56,7 @@ def command(
         RunFolder(folder).check(resume)  # once for all processes
         sys.exit(run_ranks(devices, nodes))
     end_with_supervisor()
-    _train(loaded, folder, resume=resume, accelerator=accelerator, allow_changes=allow_changes, allow_world_size_change=allow_world_size_change)
+    train_here(loaded, folder, resume=resume, accelerator=accelerator, allow_changes=allow_changes, allow_world_size_change=allow_world_size_change)
 
 
 def _default_folder(named: str, recipe: Recipe, resume: bool) -> Path:
@@ -65,7 +65,7 @@ def _default_folder(named: str, recipe: Recipe, resume: bool) -> Path:
     return Path("runs") / recipe.name
 
 
-def _train(recipe: Recipe, folder: Path, *, resume: bool, **options: Any) -> None:
+def train_here(recipe: Recipe, folder: Path, *, resume: bool, **options: Any) -> None:
     """Train in this process; what every process of a run raises alike is told by the first one alone."""
     import torch
     from rich.console import Console
@@ -87,7 +87,7 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, **options: Any) -> Non
             _announce(training, console)
 
         experiment.train(
-            folder, resume=resume, observers=_gallery, announce=announce,
+            folder, resume=resume, observers=gallery, announce=announce,
             progress=lambda start, total: TrainingProgress(console, start, total), **options,
         )
     except (Interrupted, NotFiniteError) as error:
@@ -101,7 +101,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool, **options: Any) -> Non
         console.print(hint, highlight=False, soft_wrap=True)
 
 
-def _gallery(data: str, dataset: Dataset, folder: Path, classes: Sequence[str]) -> list[Observer]:
+def gallery(data: str, dataset: Dataset, folder: Path, classes: Sequence[str]) -> list[Observer]:
+    """The observer that keeps pictures of an evaluation."""
     from saccade.report.gallery import Gallery
 
     return [Gallery(folder=folder / "gallery", dataset=dataset, classes=classes)]

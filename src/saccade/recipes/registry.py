@@ -47,6 +47,7 @@ TABLE: dict[str, dict[str, str]] = {
         "FramePairs": "saccade.data.pairs:FramePairs",
         "ImageFolder": "saccade.data.formats.folders:ImageFolder",
         "ImageList": "saccade.data.formats.folders:ImageList",
+        "MatchClasses": "saccade.data.class_matching:MatchClasses",
         "Mnist": "saccade.data.formats.packed_images:Mnist",
         "Repeat": "saccade.data.combination:Repeat",
         "Subset": "saccade.data.combination:Subset",
@@ -131,6 +132,7 @@ TABLE: dict[str, dict[str, str]] = {
     "metrics": {
         "ClassificationAccuracy": "saccade.metrics.classification:ClassificationAccuracy",
         "CocoDetection": "saccade.metrics.coco:CocoDetection",
+        "MotTracking": "saccade.metrics.tracking:MotTracking",
         "MultiLabelClassification": "saccade.metrics.multilabel:MultiLabelClassification",
         "PanopticQuality": "saccade.metrics.panoptic:PanopticQuality",
         "VocDetection": "saccade.metrics.voc:VocDetection",
@@ -157,6 +159,7 @@ SECTIONS: dict[str, str | None] = {
     "data": "saccade.data.settings:DataSettings",
     "learner": None,
     "metrics": None,
+    "online": "saccade.adaptation.online:OnlineSettings",
     "run": "saccade.engine.settings:RunSettings",
 }
 

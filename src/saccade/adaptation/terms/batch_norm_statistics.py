@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.adaptation.context import RAW, Context
 from saccade.adaptation.term import Term
@@ -23,7 +23,8 @@ class BatchNormStatistics(Term):
     """Moves the running statistics of the student's batch norms by `momentum` towards those of every view that it sees; no loss.
 
     It makes the student look at `view`, in case no other term does. Batch norms that a model keeps in evaluation mode count; layers that were
-    replaced by frozen ones (`norm: frozen`) have nothing to move, and a model with these alone is refused. `momentum` 0: batch statistics, none kept.
+    replaced by frozen ones (`norm: frozen`) have nothing to move, and a model with these alone is refused. Maps of one cell in
+    a batch of one image keep the running statistics, for they have no others. `momentum` 0: batch statistics, none kept.
     """
 
     def __init__(self, *, momentum: Probability = 0.1, view: str = RAW) -> None:
@@ -47,10 +48,17 @@ class BatchNormStatistics(Term):
         """Within, batch norms use and move as described."""
         norms = list(batch_norms(student).values())
         before = [(norm.training, norm.momentum) for norm in norms]
+        hooks = [norm.register_forward_pre_hook(_use_batch_statistics) for norm in norms]
         for norm in norms:
-            norm.training, norm.momentum = True, self.momentum
+            norm.momentum = self.momentum
         try:
             yield
         finally:
-            for norm, (training, momentum) in zip(norms, before, strict=True):
+            for norm, hook, (training, momentum) in zip(norms, hooks, before, strict=True):
+                hook.remove()
                 norm.training, norm.momentum = training, momentum
+
+
+def _use_batch_statistics(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Normalise with the statistics of the input, unless it has a single value a channel, which has no variance."""
+    norm.training = inputs[0].numel() > inputs[0].shape[1]

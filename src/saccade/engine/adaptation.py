@@ -1,0 +1,183 @@
+"""A run that adapts: the method from a recipe, the network from a checkpoint, the images from wherever the user has them.
+
+What comes out of the three is an ordinary recipe, with the source model, its weights and the target data written in; so the run folder alone is
+enough to resume, evaluate or repeat it. Pixel statistics and evaluation transforms are the source model's, for they belong to its weights.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saccade.data.contract import Dataset
+from saccade.data.media import VIDEO_SUFFIXES
+from saccade.data.recognition import FORMATS, candidates
+from saccade.engine.checkpoints import (
+    CARD,
+    WEIGHTS,
+    ModelCard,
+    find_checkpoint,
+    find_damage,
+    load_training,
+    newest_valid,
+    read_card,
+    save_checkpoint,
+    step_of,
+    without_downloads,
+)
+from saccade.engine.run_folder import RunFolder
+from saccade.errors import InputError, StorageError
+from saccade.recipes import Recipe, build, load_recipe, recipe_from_values
+
+LEARNER = "Adapting"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The network to adapt: its spec, classes, weights file, the transforms before it, and what its batches are padded to a multiple of."""
+
+    model: Mapping[str, Any]
+    classes: Sequence[str]
+    weights: str
+    transforms: Sequence[Mapping[str, Any]]
+    size_divisor: int = 1
+
+
+def find_source(path: str | Path, model_recipe: str | None = None) -> Source:
+    """The network of a checkpoint or run folder, or of a file of weights whose model `model_recipe` describes.
+
+    Raises InputError for what is none of these, StorageError for a damaged checkpoint.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise InputError(f"--from {path}: there is no such checkpoint, run folder or file of weights")
+    if place.is_file():
+        return _source_of_file(place, model_recipe)
+    if model_recipe is not None:
+        raise InputError(f"{path} is a checkpoint and says itself how its model is built; --model is for files of weights")
+    checkpoint = find_checkpoint(place)
+    damage = find_damage(checkpoint, (WEIGHTS, CARD))
+    if damage is not None:
+        raise StorageError(f"the checkpoint {checkpoint} is damaged: {damage}. Copy it again, or take another one of the run.")
+    card = read_card(checkpoint)
+    model = {**without_downloads(card.model), "classes": list(card.classes)}
+    return Source(model, card.classes, str((checkpoint / WEIGHTS).resolve()), card.evaluation_transforms, _divisor_of_run(checkpoint))
+
+
+def _source_of_file(file: Path, model_recipe: str | None) -> Source:
+    if model_recipe is None:
+        raise InputError(f"{file} holds weights alone; name the recipe that describes their model with --model (e.g. the one they were trained by)")
+    recipe = load_recipe(model_recipe)
+    model, data = recipe.section("model"), recipe.section("data") or {}
+    if model is None:
+        raise InputError(f"--model {model_recipe}: this recipe has no section `model`")
+    classes = model.get("classes") or _classes_of(data, recipe)
+    transforms = data.get("evaluation_transforms") or []
+    return Source({**without_downloads(model), "classes": list(classes)}, classes, str(file.resolve()), transforms, data.get("size_divisor", 1))
+
+
+def _classes_of(data: Mapping[str, Any], recipe: Recipe) -> Sequence[str]:
+    spec = data.get("train") or next(iter((data.get("evaluate") or {}).values()), None)
+    if spec is None:
+        raise InputError(f"the recipe {recipe.name} names neither classes nor data, so its model can't be built; set model.classes in your recipe")
+    classes: Sequence[str] = build(spec, where="data.train", origins=recipe.origins).classes
+    return classes
+
+
+def _divisor_of_run(checkpoint: Path) -> int:
+    """What the run that a checkpoint lies in filled its batches up to."""
+    run = checkpoint.parent.parent
+    if not (run / "recipe.yaml").is_file():
+        return 1
+    return int((load_recipe(run).section("data") or {}).get("size_divisor", 1))
+
+
+def adaptation_recipe(recipe: Recipe, source: Source, target: str | Path | None) -> Recipe:
+    """`recipe` with the model and weights of `source` and the data at `target` (those of the recipe where it is None).
+
+    Labels are needed nowhere. The data sets of `data.evaluate` are scored; with a target of the user's own that is this one, if it has annotations.
+    Raises InputError for a recipe that does not adapt and for data that can't be found.
+    """
+    values = recipe.values
+    learner = values.get("learner") or {}
+    if learner.get("type") != LEARNER:
+        raise InputError(
+            f"the recipe {recipe.name} does not adapt: its learner is {learner.get('type', 'missing')}, not {LEARNER}. `saccade train` runs it; "
+            "`saccade list recipes` shows the others"
+        )
+    data = dict(values.get("data") or {})
+    if target is not None:
+        data |= _target_data(str(target))
+    if data.get("train") is None:
+        raise InputError(f"the recipe {recipe.name} names no target data; give a data set, a folder of frames or a video with --to")
+    data.setdefault("size_divisor", source.size_divisor)
+    data.setdefault("evaluation_transforms", list(source.transforms))
+    data.setdefault("train_transforms", list(data["evaluation_transforms"]))
+    data["train"] = _matched(data["train"], source.classes)
+    data["evaluate"] = {name: _matched(spec, source.classes) for name, spec in (data.get("evaluate") or {}).items()}
+    changed: dict[str, Any] = {
+        **values, "model": _merged(source.model, values.get("model") or {}), "weights": {"source": source.weights}, "data": data,
+        "learner": {"size_divisor": data["size_divisor"], **learner},
+    }
+    if not data["evaluate"]:
+        changed["run"] = {**(values.get("run") or {}), "best": None}
+    return recipe_from_values(changed, recipe.name, recipe.source)
+
+
+def _target_data(target: str) -> dict[str, Any]:
+    """`train` and `evaluate` for what lies at a path: a data set of a known format, a folder of frames, or a video."""
+    place = Path(target).expanduser()
+    if not place.exists():
+        raise InputError(f"--to {target}: there is no such data set, folder of frames or video")
+    readings = [] if place.suffix.lower() in VIDEO_SUFFIXES else candidates(place)
+    if readings:
+        name, arguments = readings[0]
+        spec: dict[str, Any] = {"type": FORMATS[name].__name__, **arguments}
+    else:
+        spec = {"type": "Frames", "root": str(place)}
+    dataset = build(spec, where="--to")
+    return {"train": spec, "evaluate": {place.stem: spec} if _has_labels(dataset) else {}}
+
+
+def _has_labels(dataset: Dataset) -> bool:
+    first = dataset.annotations(0) if len(dataset) else None
+    return first is not None and any(value is not None for value in (first.boxes, first.label, first.segmentation, first.panoptic))
+
+
+def _matched(spec: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The spec of a data set, in `MatchClasses` where its classes are others than the model's."""
+    dataset: Dataset = build(spec, where="data.train")
+    if not dataset.classes or tuple(dataset.classes) == tuple(classes):
+        return dict(spec)
+    return {"type": "MatchClasses", "dataset": dict(spec), "classes": list(classes)}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with the values of `above`, mappings merged; what is of another type replaces."""
+    merged = dict(below)
+    for key, value in above.items():
+        other = merged.get(key)
+        same = isinstance(value, Mapping) and isinstance(other, Mapping) and value.get("type", other.get("type")) == other.get("type")
+        merged[key] = _merged(other, value) if same else value  # type: ignore[arg-type]
+    return merged
+
+
+def keep_other_network(folder: str | Path) -> Path | None:
+    """Write the network that a run did not evaluate, from its newest checkpoint, as a checkpoint of its own in the run folder ("teacher" or
+    "student").
+
+    Returns its folder, or None where the method has one network alone.
+    """
+    run = RunFolder(folder)
+    newest = newest_valid(run.checkpoints)
+    other = None if newest is None else load_training(newest)["learner"].get("other")
+    if newest is None or other is None:
+        return None
+    evaluated = (load_recipe(run.path).section("learner") or {}).get("evaluates", "student")
+    name = "student" if evaluated == "teacher" else "teacher"
+    card = read_card(newest)
+    card = ModelCard(card.model, card.classes, card.evaluation_transforms, {**card.provenance, "network": name})
+    return save_checkpoint(run.path / name, step_of(newest), other, card, {"step": step_of(newest)})
