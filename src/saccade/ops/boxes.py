@@ -45,3 +45,11 @@ def clip_to_canvas(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes (..., 4) with all corners moved into a picture of `size` (height, width)."""
     height, width = size
     return torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], -1).flatten(-2)
+
+
+def pairwise_share(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """(n, m): the share of the area of each of `boxes1` (n, 4) that lies within each of `boxes2` (m, 4), in 0..1; 0 for boxes without area."""
+    corners = torch.minimum(boxes1[:, None, 2:], boxes2[:, 2:]) - torch.maximum(boxes1[:, None, :2], boxes2[:, :2])
+    overlap = corners.clamp_(min=0).prod(-1)
+    own = areas(boxes1)
+    return overlap / own.clamp(min=torch.finfo(own.dtype).tiny)[:, None]

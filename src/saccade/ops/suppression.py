@@ -45,9 +45,14 @@ def best_detections(
         if look >= largest or bool((survivors >= most).all()):
             break
         look *= 4
-    kept = kept[image[kept].argsort(stable=True)]  # image after image, best first within each
-    parts = [index[:most] for index in kept.split(survivors.tolist())]
-    return [(boxes[index], found[index], label[index]) for index in parts]
+    return [(boxes[index], found[index], label[index]) for index in best_per_image(kept, image, num_images, most)]
+
+
+def best_per_image(kept: Tensor, image: Tensor, num_images: int, most: int) -> list[Tensor]:
+    """The first `most` of the indices `kept` (k,) that belong to each image, in their order; `image` (n,) says whose each of the n boxes is."""
+    counts = torch.bincount(image[kept], minlength=num_images).tolist()
+    in_order = kept[image[kept].argsort(stable=True)]  # image after image
+    return [index[:most] for index in in_order.split(counts)]
 
 
 def _best_candidates(scores: Tensor, passing: Tensor, look: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 TABLE: dict[str, dict[str, str]] = {
     "models": {
         "DETR": "saccade.models.detr:DETR",
+        "FasterRCNN": "saccade.models.faster_rcnn:FasterRCNN",
         "ImageClassifier": "saccade.models.classifier:ImageClassifier",
         "SSD": "saccade.models.ssd:SSD",
     },
@@ -30,6 +31,7 @@ TABLE: dict[str, dict[str, str]] = {
         "PixelNorm": "saccade.layers.pixels:PixelNorm",
         "SinePositions": "saccade.layers.positions:SinePositions",
         "Transformer": "saccade.layers.transformer:Transformer",
+        "TwoStageSettings": "saccade.layers.two_stage:TwoStageSettings",
     },
     "losses": {
         "AsymmetricLoss": "saccade.layers.classification_losses:AsymmetricLoss",

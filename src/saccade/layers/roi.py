@@ -1,0 +1,98 @@
+"""The second stage: features of regions on a pyramid (He et al. 2017, arXiv:1703.06870, section 3) and the head that names and moves boxes.
+
+Spec image_models.md D3, D7. Left out: convolutions in the box head, cascades.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from saccade.ops.boxes import areas
+
+LevelRule = Literal["mmdet", "torchvision"]
+_EPSILON = 1e-6
+
+
+class RoIAlignLevels(nn.Module):
+    """Features of boxes from a pyramid: each box is read from the level that fits its size, in `size` x `size` cells.
+
+    `strides`: of the levels that are read, finest first. A box with sides of `finest_scale` pixels or less on average is read from the finest level,
+    of twice that from the second, and so on. `samples`: points a cell side, 0 for as many as the box has cells of the map. `aligned`: pixel centres
+    lie at .5. `level_rule`: on which side of the logarithm a small number is added against rounding.
+    """
+
+    def __init__(
+        self, *, size: int = 7, strides: Sequence[int] = (4, 8, 16, 32), samples: int = 0, aligned: bool = True, finest_scale: float = 56.0,
+        level_rule: LevelRule = "mmdet",
+    ) -> None:
+        super().__init__()
+        self.size, self.strides, self.samples, self.aligned = size, tuple(strides), samples, aligned
+        self.finest_scale, self.level_rule = finest_scale, level_rule
+
+    def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """(R, C, size, size) of `boxes`, one (n_i, 4) an image, image after image; `features` (N, C, h, w) a level, further ones are not read."""
+        rows = region_rows(boxes).to(features[0].dtype)
+        levels = self.levels(torch.cat(list(boxes)))
+        regions = features[0].new_zeros((len(rows), features[0].shape[1], self.size, self.size))
+        for level, stride in enumerate(self.strides):
+            here = (levels == level).nonzero().squeeze(1)
+            found = roi_align(features[level], rows[here], self.size, 1 / stride, self.samples, self.aligned)
+            regions = regions.index_copy(0, here, found.to(regions.dtype))
+        return regions
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """(n,) int64: from which level each of `boxes` (n, 4) is read."""
+        sides = areas(boxes.float()).sqrt()
+        if self.level_rule == "mmdet":
+            level = (sides / self.finest_scale + _EPSILON).log2().floor()
+        else:
+            level = (4 + (sides / (4 * self.finest_scale)).log2() + _EPSILON).floor() - 2
+        return level.clamp(0, len(self.strides) - 1).long()
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(model)`."""
+        return f"size={self.size}, strides={self.strides}, samples={self.samples}, aligned={self.aligned}, level_rule={self.level_rule!r}"
+
+
+def region_rows(boxes: Sequence[Tensor]) -> Tensor:
+    """(R, 5) rows (image, x1, y1, x2, y2) of `boxes`, one (n_i, 4) an image."""
+    images = torch.repeat_interleave(
+        torch.arange(len(boxes), device=boxes[0].device), torch.tensor([len(b) for b in boxes], device=boxes[0].device)
+    )
+    joined = torch.cat(list(boxes))
+    return torch.cat([images[:, None].to(joined.dtype), joined], 1)
+
+
+class BoxHead(nn.Module):
+    """Region features (R, C, S, S) to class logits (R, K + 1), background last, and deltas (R, 4K), class by class.
+
+    `hidden`: widths of the fully connected layers before the two linear ones. `class_agnostic`: one box for all classes, so deltas are (R, 4).
+    """
+
+    def __init__(
+        self, *, num_classes: int, in_channels: int = 256, roi_size: int = 7, hidden: Sequence[int] = (1024, 1024), class_agnostic: bool = False
+    ) -> None:
+        super().__init__()
+        widths = [in_channels * roi_size**2, *hidden]
+        self.hidden = nn.ModuleList([nn.Linear(before, after) for before, after in itertools.pairwise(widths)])
+        self.logits = nn.Linear(widths[-1], num_classes + 1)
+        self.deltas = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
+        for layer in self.hidden:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """(class logits (R, K + 1), deltas (R, 4K)) of `regions` (R, C, S, S)."""
+        vectors = regions.flatten(1)
+        for layer in self.hidden:
+            vectors = F.relu(layer(vectors))
+        return self.logits(vectors), self.deltas(vectors)
