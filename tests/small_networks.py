@@ -4,7 +4,9 @@ from __future__ import annotations
 import torch
 
 from saccade.layers.backbone import TimmBackbone
+from saccade.layers.two_stage import TwoStageSettings
 from saccade.models.classifier import ImageClassifier
+from saccade.models.faster_rcnn import FasterRCNN
 from saccade.models.ssd import SSD
 from saccade.models.ssd_backbones.any_timm import TimmSSD
 from saccade.structures import Annotations, Batch, Geometry, Meta
@@ -30,3 +32,11 @@ def images(count: int = 2, size: int = 64, seed: int = 0) -> Batch:
     pixels = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").mul(255).to(torch.uint8)
     metas = [Meta(id=i, original_size=(size, size), geometry=Geometry.identity((size, size))) for i in range(count)]
     return Batch(pixels, [Annotations() for _ in range(count)], metas)
+
+
+def two_stage() -> FasterRCNN:
+    """A two-stage detector of two classes with few channels."""
+    torch.manual_seed(0)
+    settings = TwoStageSettings(channels=16, hidden=(32,), anchor_scale=4.0, test_proposals=30, score_threshold=0.01)
+    backbone = TimmBackbone(name="resnet10t", out_indices=[1, 2, 3, 4])
+    return FasterRCNN(classes=["figure", "vehicle"], backbone=backbone, settings=settings)

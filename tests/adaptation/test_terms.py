@@ -16,7 +16,7 @@ from saccade.errors import InputError
 from saccade.layers.normalization import batch_norms
 from saccade.models.contract import Model
 from saccade.structures import Annotations, Batch
-from small_networks import classifier, detector, images
+from small_networks import classifier, detector, images, two_stage
 
 
 def context(network: Model, view: Batch | None = None, teacher: Model | None = None) -> Context:
@@ -144,3 +144,34 @@ def test_a_map_of_one_cell_keeps_the_running_statistics() -> None:
         assert not norm.running_mean.any()
         norm(torch.ones(1, 3, 2, 2))
     torch.testing.assert_close(norm.running_mean, torch.full((3,), 0.5))
+
+
+def test_consistency_of_two_stages_is_zero_with_itself_and_learns_from_a_teacher() -> None:
+    student, teacher = two_stage().eval(), two_stage().eval()
+    term = DetectionConsistency(threshold=-9.0, student_view=RAW, teacher_view=RAW)  # every box counts
+    same = term(context(student, teacher=teacher))
+    assert {name: value.item() for name, value in same.items()} == pytest.approx(
+        {"rpn_distillation_loss": 0, "roi_distillation_loss": 0}, abs=1e-9
+    )
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.mul_(1.05)
+    losses = term(context(student, teacher=teacher))
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    without = {name for name, p in student.named_parameters() if p.grad is None or not p.grad.any()}
+    assert all(value.item() > 0 for value in losses.values())
+    assert not any(part in name for name in without for part in ("neck", "rpn_head", "box_head"))
+    assert all(p.grad is None for p in teacher.parameters())
+    half = DetectionConsistency(threshold=-9.0, rpn=0.05, roi=0.0, student_view=RAW, teacher_view=RAW)(context(student, teacher=teacher))
+    assert {n: v.item() for n, v in half.items()} == pytest.approx({"rpn_distillation_loss": losses["rpn_distillation_loss"].item() / 2})
+
+
+def test_two_stage_detectors_have_entropy_and_take_pseudo_labels() -> None:
+    model = two_stage().eval()
+    step = context(model)
+    assert class_scores(Entropy(), step, "student", RAW).background == 2
+    assert 0 < Entropy()(step)["entropy_loss"].item() < math.log(3)
+    boxes = Annotations(boxes=torch.tensor([[8.0, 8, 40, 50]]), labels=torch.tensor([1]), track_ids=torch.tensor([1]))
+    batch = images(1)
+    losses = PseudoLabelDetection()(context(model, Batch(batch.images, [boxes], batch.metas)))
+    assert set(losses) == {"pseudo_loss_rpn_cls", "pseudo_loss_rpn_bbox", "pseudo_loss_cls", "pseudo_loss_bbox"}
