@@ -130,7 +130,12 @@ class VideoReader:
                 except (av.FFmpegError, OSError) as error:
                     self.broken = _reason(error)
                     return
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
+                yield upright(frame)
+
+
+def upright(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """The pixels of a decoded frame, (H, W, 3) uint8 RGB, turned as the file says."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:

@@ -22,12 +22,12 @@ _DISTRACTORS_OF: dict[str, tuple[int, ...]] = {"MOT15": (), "MOT20": (2, 6, 7, 8
 
 
 def benchmark_of(name: str, table: MotTable | None = None) -> Benchmark:
-    """The benchmark that a video called `name` belongs to: by its name, else by whether its truth has classes (MOT15's has none)."""
+    """The benchmark that a video called `name` belongs to: by its name, else by its truth (MOT15's has ten columns, world places and no classes)."""
     known: dict[str, Benchmark] = {"MOT15": "MOT15", "MOT16": "MOT16", "MOT17": "MOT17", "MOT20": "MOT20", "dancetrack": "DanceTrack"}
     named = next((benchmark for start, benchmark in known.items() if name.startswith(start)), None)
     if named is not None:
         return named
-    return "MOT15" if table is not None and len(table) and table.columns >= 8 and (table.classes < 1).all() else "MOT17"
+    return "MOT15" if table is not None and len(table) and (table.columns >= 10 or (table.classes < 1).all()) else "MOT17"
 
 
 def roles(table: MotTable, benchmark: Benchmark) -> tuple[np.ndarray, np.ndarray]:
