@@ -26,9 +26,8 @@ class RPNHead(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.logits = nn.Conv2d(channels, anchors, 1)
         self.deltas = nn.Conv2d(channels, 4 * anchors, 1)
-        for conv in (self.conv, self.logits, self.deltas):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        for name, parameter in self.named_parameters():
+            nn.init.normal_(parameter, std=0.01 if name.endswith("weight") else 0.0)
 
     def forward(self, features: Levels) -> tuple[list[Tensor], list[Tensor]]:
         """(logits, deltas), one of each a level."""
@@ -63,12 +62,14 @@ def select_proposals(
         flat = flat_logits(own_logits)
         if inside is not None:
             flat = flat.masked_fill(~inside[level], float("-inf"))
-        best = flat.topk(min(per_level, flat.shape[1]), dim=1)
-        steps = flat_deltas(own_deltas).gather(1, best.indices[..., None].expand(-1, -1, 4))
-        boxes.append(decode_deltas(steps, own_anchors[best.indices], limit_both=limit_both))
-        scores.append(best.values.sigmoid())
-        allowed.append(best.values > float("-inf"))
-        counts.append(best.indices.shape[1])
+        # In the order of the anchors, so that of equal scores (which sigmoids have) the first anchor wins, as in mmdetection.
+        best = flat.topk(min(per_level, flat.shape[1]), dim=1, sorted=False).indices.sort(dim=1).values
+        steps = flat_deltas(own_deltas).gather(1, best[..., None].expand(-1, -1, 4))
+        boxes.append(decode_deltas(steps, own_anchors[best], limit_both=limit_both))
+        chosen = flat.gather(1, best)
+        scores.append(chosen.sigmoid())
+        allowed.append(chosen > float("-inf"))
+        counts.append(best.shape[1])
     box, score = torch.cat(boxes, 1), torch.cat(scores, 1)  # (N, P, 4), (N, P)
     level_of = torch.repeat_interleave(torch.tensor(counts, device=box.device))
     if clip:

@@ -10,6 +10,10 @@ from saccade.weights.key_map import KeyMap
 
 # origin -> module with a KEY_MAP; files are recognised in this order, the most particular names first.
 ORIGINS: dict[str, str] = {
+    "qdtrack": "saccade.weights.maps.qdtrack",
+    "qdtrack_teacher": "saccade.weights.maps.qdtrack_teacher",
+    "mmdet": "saccade.weights.maps.mmdet",
+    "torchvision_detection": "saccade.weights.maps.torchvision_detection",
     "detr": "saccade.weights.maps.detr",
     "transformers_detr": "saccade.weights.maps.transformers_detr",
     "lufficc_ssd": "saccade.weights.maps.lufficc_ssd",
