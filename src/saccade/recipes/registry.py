@@ -11,6 +11,7 @@ TABLE: dict[str, dict[str, str]] = {
         "DETR": "saccade.models.detr:DETR",
         "FasterRCNN": "saccade.models.faster_rcnn:FasterRCNN",
         "ImageClassifier": "saccade.models.classifier:ImageClassifier",
+        "QDTrack": "saccade.models.qdtrack:QDTrack",
         "SSD": "saccade.models.ssd:SSD",
     },
     "backbones": {
@@ -30,6 +31,7 @@ TABLE: dict[str, dict[str, str]] = {
         "LearnedPositions": "saccade.layers.positions:LearnedPositions",
         "PixelNorm": "saccade.layers.pixels:PixelNorm",
         "SinePositions": "saccade.layers.positions:SinePositions",
+        "TrackHead": "saccade.layers.track_head:TrackHead",
         "Transformer": "saccade.layers.transformer:Transformer",
         "TwoStageSettings": "saccade.layers.two_stage:TwoStageSettings",
     },
@@ -103,6 +105,7 @@ TABLE: dict[str, dict[str, str]] = {
         "BatchNormStatistics": "saccade.adaptation.terms.batch_norm_statistics:BatchNormStatistics",
         "DetectionConsistency": "saccade.adaptation.terms.detection_consistency:DetectionConsistency",
         "Entropy": "saccade.adaptation.terms.entropy:Entropy",
+        "PatchContrast": "saccade.adaptation.terms.patch_contrast:PatchContrast",
         "PseudoLabelDetection": "saccade.adaptation.terms.pseudo_label_detection:PseudoLabelDetection",
     },
     "views": {
