@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 
 def command(
-    checkpoint: Annotated[str, typer.Argument(help="A run folder (best checkpoint, else last), a checkpoint folder, or a recipe with --weights.")],
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="A run folder (best checkpoint, else last), a checkpoint folder, or a recipe with --weights.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="Values on top of the recipe's.", metavar="[KEY=VALUE]...")] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="A name under the recipe's data.evaluate, or the path of any data set; may be repeated.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Instead of a checkpoint: a folder of tracking results (MOT text, one file a video); with --data.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Take data, transforms and metrics from this recipe; default: that of the run.")] = None,
     weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
@@ -29,15 +34,23 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto: the first accelerator there is.")] = "auto",
     plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,
 ) -> None:
-    """Score a checkpoint on its own or other data sets; writes figures, details, predictions and pictures."""
+    """Score a checkpoint on its own or other data sets, or tracking results; writes figures, details, predictions and pictures."""
     from rich.console import Console
 
     from saccade.engine.experiment import evaluate_on
     from saccade.engine.progress import counting
+    from saccade.errors import InputError
     from saccade.recipes.registry import add_plugin
     from saccade.report.gallery import Gallery
     from saccade.report.opening import computing_in, open_model
 
+    if (checkpoint is None) == (results is None):
+        raise InputError("evaluate takes a checkpoint (or a run folder, or a recipe with --weights) or a folder of tracking results (--results); "
+                         f"{'neither' if checkpoint is None else 'both'} was given")
+    if results is not None:
+        _score_results(results, data or [], out)
+        return
+    assert checkpoint is not None
     for package in plugin or []:
         add_plugin(package)
     run = _run_of(checkpoint)
@@ -45,17 +58,51 @@ def command(
     model = open_model(checkpoint, weights, device, fast=fast)
     settings = _settings(values, model)
     console = Console(stderr=True)
-    results: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for name, dataset in _datasets(data or [], settings, model).items():
         folder = (out or run or Path()) / "evaluation" / name
         gallery = Gallery(folder=folder / "gallery", dataset=dataset, classes=model.classes)
         with counting(console, name, len(dataset)) as bar, computing_in(precision, model):
-            results[name] = evaluate_on(
+            found[name] = evaluate_on(
                 model, dataset, settings, _metrics(values, model, dataset), folder, batch_size=batch_size, observers=[gallery, bar]
             )
         gallery.close()
         console.print(f"{name}: results in {folder}", highlight=False, soft_wrap=True)
-    show_figures(results)
+    show_figures(found)
+
+
+_COUNTED = ("IDSW", "FP", "FN")
+_TRACKING_FIGURES = ("HOTA", "DetA", "AssA", "LocA", "MOTA", "IDF1", *_COUNTED)  # as wide as a terminal; the rest is in the file
+
+
+def _score_results(results: Path, data: list[str], out: Path | None) -> None:
+    """Print tracking figures for each video and over all; write them as `figures.json` and `details.json` where `out` names a folder."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from saccade.data.recognition import open_dataset
+    from saccade.data.tracking_results import score_results
+    from saccade.engine.files import storage_errors, write_json
+    from saccade.errors import InputError
+
+    if len(data) != 1:
+        raise InputError(f"--results is judged against one data set; give its path with --data (there are {len(data)})")
+    scores = score_results(open_dataset(data[0]), results)
+    rows, figures = scores.rows(), scores.figures()
+    whole = {name.removeprefix("mot/"): value for name, value in figures.items()}
+    table = Table("video", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in _TRACKING_FIGURES:
+        table.add_column(name, justify="right", no_wrap=True)
+    for video, row in {**rows, "all": whole}.items():
+        table.add_row(video, *(f"{row[n]:.0f}" if n in _COUNTED else f"{100 * row[n]:.2f}" for n in _TRACKING_FIGURES))
+    Console().print(table)
+    if out is not None:
+        folder = out / "evaluation" / Path(data[0]).resolve().name
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "figures.json", figures)
+        write_json(folder / "details.json", {"mot": {"per_video": rows, "per_class": {n: c.figures() for n, c in scores.by_class().items()}}})
 
 
 def _run_of(checkpoint: str) -> Path | None:

@@ -20,22 +20,28 @@ from saccade.data.decoding import IMAGE_SUFFIXES
 from saccade.data.formats.coco import Coco, is_coco
 from saccade.data.formats.coco_panoptic import CocoPanoptic, is_panoptic
 from saccade.data.formats.folders import ImageFolder, ImageList
+from saccade.data.formats.frames import Frames
+from saccade.data.formats.mot import Mot, sequence_folders
 from saccade.data.formats.packed_images import Cifar, Mnist
+from saccade.data.formats.video_frames import picture_files
 from saccade.data.formats.voc import Voc
 from saccade.data.formats.yolo import Yolo, read_settings
+from saccade.data.media import VIDEO_SUFFIXES
 from saccade.errors import DataError, InputError
 
 # Names for the command line and `open_dataset`.
 FORMATS: dict[str, Callable[..., Dataset]] = {
     "coco": Coco, "coco_panoptic": CocoPanoptic, "voc": Voc, "yolo": Yolo, "imagefolder": ImageFolder, "imagelist": ImageList, "cifar": Cifar,
-    "mnist": Mnist,
+    "mnist": Mnist, "mot": Mot, "frames": Frames,
 }
 _SPLITS = ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
 _LOOKED_FOR = (
     "COCO (a json with images, annotations and categories, beside the pictures or in annotations/; panoptic with a folder of pngs "
     "named after it), VOC (Annotations/*.xml and JPEGImages/, or VOC2007/ and VOC2012/), YOLO (data.yaml or classes.txt, with images/ and "
     "labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, also .gz), "
-    "an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/)"
+    "MOTChallenge (folders with seqinfo.ini, img1/ and gt/, also below train/ and test/), "
+    "an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/), "
+    "frames without labels (a folder of pictures, or videos)"
 )
 Reading = tuple[str, dict[str, Any]]
 
@@ -48,9 +54,9 @@ def candidates(path: str | Path) -> list[Reading]:
     if place.is_file():
         return list(_file_readings(place))
     readings: list[Reading] = []
-    for look in (_voc, _coco, _coco_panoptic, _yolo, _packed, _image_list, _image_folder):
-        # An image list or image folders are guesses from pictures and texts, which the other formats have, too.
-        if look in (_image_list, _image_folder) and readings:
+    for look in (_mot, _voc, _coco, _coco_panoptic, _yolo, _packed, _image_list, _image_folder, _frames):
+        # An image list, image folders and frames are guesses from pictures and texts, which the other formats have, too.
+        if look in (_image_list, _image_folder, _frames) and readings:
             continue
         readings += look(place)
     return readings
@@ -121,6 +127,23 @@ def _file_readings(file: Path) -> Iterator[Reading]:
         yield "yolo", {"root": str(folder)}
     elif file.suffix == ".txt" and _is_image_list(file):
         yield from _image_lists(folder, [file])
+    elif file.suffix.lower() in VIDEO_SUFFIXES:
+        yield "frames", {"root": str(file)}
+
+
+def _mot(root: Path) -> Iterator[Reading]:
+    """With distractors, which the benchmark's evaluation forgives."""
+    if sequence_folders(root):
+        yield "mot", {"root": str(root), "distractors": True}
+    for split in _SPLITS:
+        if (root / split).is_dir() and sequence_folders(root / split):
+            yield "mot", {"root": str(root), "split": split, "distractors": True}
+
+
+def _frames(root: Path) -> Iterator[Reading]:
+    """Pictures in the folder itself, or videos anywhere below; folders of pictures are taken for classes."""
+    if picture_files(root) or any(Path(name).suffix.lower() in VIDEO_SUFFIXES for _, _, files in islice(os.walk(root), 50) for name in files):
+        yield "frames", {"root": str(root)}
 
 
 def _voc(root: Path) -> Iterator[Reading]:

@@ -74,12 +74,13 @@ def read_sequence(
         raise DataError(f"{found.path}, line {found.lines[row]}: it has the class {found.classes[row]}, but only pedestrians (1 or -1) are judged; "
                         "leave the other objects out of the results")
     for table, whose in ((truth, "the truth"), (found, "the result")):
-        _check(table, whose)
+        check_table(table, whose)
     length = num_frames or int(max(truth.frame.max(initial=0), found.frame.max(initial=0)))
     return Sequence(name, length, truth_of(truth, benchmark or benchmark_of(name, truth), preprocess), tracks_of(found))
 
 
-def _check(table: MotTable, whose: str) -> None:
+def check_table(table: MotTable, whose: str) -> None:
+    """Raises `DataError` for detections, whose ids are all -1, and for an id that comes twice in a frame; `whose` the table is, for the message."""
     if len(table) and (table.ids == -1).all():
         raise DataError(f"{table.path}: every id is -1, so these are detections, not tracks; track them first (saccade track)")
     order = np.lexsort((table.ids, table.frame))
