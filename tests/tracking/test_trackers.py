@@ -23,8 +23,8 @@ from saccade.tracking.sort import SORT
 from tracking import scenes, textbook
 
 PAIRS: dict[str, tuple[Callable[[], Tracker], Callable[[], Any]]] = {
-    "SORT": (SORT, textbook.Sort),
-    "SORT, patient": (lambda: SORT(retain_frames=5, min_hits=1, match_iou=0.2), lambda: textbook.Sort(5, 1, 0.2)),
+    "SORT": (lambda: SORT(score_threshold=None), textbook.Sort),
+    "SORT, patient": (lambda: SORT(score_threshold=None, retain_frames=5, min_hits=1, match_iou=0.2), lambda: textbook.Sort(5, 1, 0.2)),
     "ByteTrack": (ByteTrack, textbook.Byte),
     "ByteTrack, MOT20": (
         lambda: ByteTrack(match_iou=0.2, fuse_scores=False, retain_frames=5), lambda: textbook.Byte(limits=(0.8, 0.5, 0.7), fuse=False, buffer=5)

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "adapt": ("saccade.cli.adapt", "Take a trained model to a new domain, without labels."),
     "evaluate": ("saccade.cli.evaluate", "Score a checkpoint on its own or other data sets."),
     "predict": ("saccade.cli.predict", "Run a checkpoint on images, folders and videos."),
+    "track": ("saccade.cli.track", "Follow objects through detections that lie in files."),
     "explain": ("saccade.cli.explain", "Take a recipe or checkpoint apart, down to file:line."),
     "report": ("saccade.cli.report", "Make one HTML page from one or several runs."),
     "recipe": ("saccade.cli.recipe", "Show, compare and check recipes."),

@@ -19,7 +19,13 @@ def command(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint folder, a run folder (best, else last), or a recipe with --weights.")],
     inputs: Annotated[list[str], typer.Argument(help="Images, folders (searched through), videos, or quoted patterns.", metavar="INPUT...")],
     out: Annotated[Path, typer.Option(help="The folder for pictures, videos and predictions.json.")] = Path("predictions"),
-    score_threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Detections with a lower score are left out.")] = 0.5,
+    score_threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Detections with a lower score are left out; default 0.5, and 0 where objects are tracked.")
+    ] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="Follow objects: sort, bytetrack, ocsort, deepsort, quasidense; with settings: sort:match_iou=0.5,min_hits=2.")
+    ] = None,
+    frames: Annotated[bool, typer.Option("--frames", help="The images of a folder are the frames of one video; so they are with --tracker.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images or frames at a time.")] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: the first accelerator there is.")] = "auto",
     file_format: Annotated[
@@ -42,15 +48,18 @@ def command(
     from saccade.recipes.registry import add_plugin
     from saccade.report.media_prediction import predict_media
     from saccade.report.opening import computing_in, open_model
+    from saccade.tracking.naming import tracker_named
 
     for package in plugin or []:
         add_plugin(package)
+    follower = None if tracker is None else tracker_named(tracker)
     media = find_media(inputs, leave_out=out)
     model = open_model(checkpoint, weights, device, fast=fast)
     console = Console(stderr=True)
     with _progress(console, media) as advance, computing_in(precision, model):
         summary = predict_media(
-            model, media, out, score_threshold=score_threshold, batch_size=batch_size, pictures=pictures, file_format=file_format, on_item=advance
+            model, media, out, score_threshold=score_threshold, batch_size=batch_size, pictures=pictures, file_format=file_format, tracker=follower,
+            frames=frames, on_item=advance,
         )
     _tell(console, summary, out)
     if not summary.images and not summary.frames:

@@ -1,7 +1,8 @@
 """SORT (Bewley et al. 2016, "Simple online and realtime tracking"): a Kalman filter a track, optimal assignment by overlap, nothing else.
 
 Equal to the published code in its choices, among them: a track is shown from its `min_hits`-th consecutive match on (from the start in the video's
-first frames), and what is shown is the filtered box. Numbers of the published code are the defaults.
+first frames), and what is shown is the filtered box. Numbers of the published code are the defaults, but for the threshold, which it leaves to the
+detector.
 """
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class SORT(AreaTracker):
     """
 
     def __init__(
-        self, *, score_threshold: float | None = None, match_iou: PositiveFloat = 0.3, min_hits: NonNegativeInt = 3,
+        self, *, score_threshold: float | None = 0.5, match_iou: PositiveFloat = 0.3, min_hits: NonNegativeInt = 3,
         retain_frames: NonNegativeInt = 1, within_class: bool = True,
     ) -> None:
         self.score_threshold, self.match_iou, self.min_hits, self.within_class = score_threshold, match_iou, min_hits, within_class
