@@ -4,12 +4,15 @@ from __future__ import annotations
 import torch
 
 from saccade.layers.backbone import TimmBackbone
+from saccade.layers.track_head import TrackHead
 from saccade.layers.two_stage import TwoStageSettings
 from saccade.models.classifier import ImageClassifier
 from saccade.models.faster_rcnn import FasterRCNN
+from saccade.models.qdtrack import QDTrack
 from saccade.models.ssd import SSD
 from saccade.models.ssd_backbones.any_timm import TimmSSD
 from saccade.structures import Annotations, Batch, Geometry, Meta
+from saccade.tracking.quasi_dense import QuasiDense
 
 
 def classifier(norm: str = "batch") -> ImageClassifier:
@@ -40,3 +43,12 @@ def two_stage() -> FasterRCNN:
     settings = TwoStageSettings(channels=16, hidden=(32,), anchor_scale=4.0, test_proposals=30, score_threshold=0.01)
     backbone = TimmBackbone(name="resnet10t", out_indices=[1, 2, 3, 4])
     return FasterRCNN(classes=["figure", "vehicle"], backbone=backbone, settings=settings)
+
+
+def tracker() -> QDTrack:
+    """A tracker of two classes with few channels."""
+    torch.manual_seed(0)
+    settings = TwoStageSettings(channels=16, hidden=(32,), anchor_scale=4.0, test_proposals=30, score_threshold=0.01)
+    backbone = TimmBackbone(name="resnet10t", out_indices=[1, 2, 3, 4])
+    head = TrackHead(in_channels=16, convs=1, channels=16, groups=4, hidden=(32,), embedding=16)
+    return QDTrack(classes=["figure", "vehicle"], backbone=backbone, settings=settings, track_head=head, tracker=QuasiDense(init_threshold=0.1))

@@ -11,12 +11,13 @@ from saccade.adaptation.context import RAW, Context
 from saccade.adaptation.terms.batch_norm_statistics import BatchNormStatistics
 from saccade.adaptation.terms.detection_consistency import DetectionConsistency, roi_consistency, rpn_consistency
 from saccade.adaptation.terms.entropy import Entropy
+from saccade.adaptation.terms.patch_contrast import PatchContrast
 from saccade.adaptation.terms.pseudo_label_detection import PseudoLabelDetection
 from saccade.errors import InputError
 from saccade.layers.normalization import batch_norms
 from saccade.models.contract import Model
 from saccade.structures import Annotations, Batch
-from small_networks import classifier, detector, images, two_stage
+from small_networks import classifier, detector, images, tracker, two_stage
 
 
 def context(network: Model, view: Batch | None = None, teacher: Model | None = None) -> Context:
@@ -175,3 +176,48 @@ def test_two_stage_detectors_have_entropy_and_take_pseudo_labels() -> None:
     batch = images(1)
     losses = PseudoLabelDetection()(context(model, Batch(batch.images, [boxes], batch.metas)))
     assert set(losses) == {"pseudo_loss_rpn_cls", "pseudo_loss_rpn_bbox", "pseudo_loss_cls", "pseudo_loss_bbox"}
+
+
+def objects(*boxes: list[float]) -> Annotations:
+    """Pseudo objects with ids 1, 2, ..."""
+    count = len(boxes)
+    ids = torch.arange(1, count + 1)
+    return Annotations(boxes=torch.tensor(boxes).reshape(-1, 4), labels=torch.zeros(count, dtype=torch.int64), track_ids=ids)
+
+
+def contrast(batch: Batch, keys: list[Annotations], others: list[Annotations], **settings: bool) -> dict[str, float]:
+    """The losses of a small tracker between two views with the same pixels."""
+    model = tracker().eval()
+    torch.manual_seed(0)
+    views = {"student": Batch(batch.images, keys, batch.metas), "contrastive": Batch(batch.images, others, batch.metas)}
+    return {name: value.item() for name, value in PatchContrast(**settings)(Context(model, None, views, 0)).items()}
+
+
+def test_images_without_objects_leave_the_contrast_with_all_that_is_theirs() -> None:
+    first, second = [4.0, 4, 30, 40], [30.0, 20, 60, 60]
+    batch = images(3)
+    alone = Batch(batch.images[1:2], [], batch.metas[1:2])
+    expected = contrast(alone, [objects(first, second)], [objects(first, second)])
+    assert expected["loss_track"] > 0 and expected["loss_track_aux"] > 0
+    mixed = [objects(), objects(first, second), objects()]
+    assert contrast(batch, mixed, mixed) == pytest.approx(expected, rel=1e-4)
+    # Cropped out of one view is as good as not there; the original kept such images.
+    assert contrast(batch, [objects(first), *mixed[1:]], mixed) == pytest.approx(expected, rel=1e-4)
+    assert contrast(batch, mixed, mixed, reference_quirks=True) != pytest.approx(expected, rel=1e-4)  # boxes read from the first image
+
+
+def test_without_any_object_the_contrast_is_zero() -> None:
+    nothing = [objects(), objects()]
+    assert contrast(images(2), nothing, nothing) == {"loss_track": 0, "loss_track_aux": 0}
+
+
+def test_the_contrast_reaches_the_track_head_and_what_it_shares() -> None:
+    model, batch = tracker().eval(), images(1)
+    seen = Batch(batch.images, [objects([4.0, 4, 30, 40], [30.0, 20, 60, 60])], batch.metas)
+    losses = PatchContrast()(Context(model, None, {"student": seen, "contrastive": seen}, 0))
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    moved = {name.split(".")[0] + "." + name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {"track_head.embedding", "detector.neck", "detector.backbone"} <= moved
+    assert not any("rpn_head" in name or "box_head" in name for name in moved)
+    with pytest.raises(InputError, match=r"contrast\(\) of the model, which SSD does not have"):
+        PatchContrast()(context(detector(), seen))

@@ -151,3 +151,47 @@ def test_a_file_of_weights_needs_only_the_recipe_of_its_model(place: Path, tmp_p
     weights = find_checkpoint(place / "source") / "model.safetensors"
     words = ("--from", weights, "--model", place / "source.yaml", "--out", tmp_path / "run", "--accelerator", "cpu")
     assert run("adapt", place / "tent.yaml", *words) == 0
+
+
+def test_the_term_of_the_documentation_is_thirty_lines_and_works(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "adaptation.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 30
+    (tmp_path / "my_terms").mkdir()
+    (tmp_path / "my_terms" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("--plugin", "my_terms", "learner.terms=[{type: MaximumSquare, weight: 2.0}]", "run.best=null")
+    assert adapt(place, "tent", tmp_path / "run", *words) == 0
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert -1 <= first["square_loss"] < 0
+
+
+@pytest.mark.parametrize("layout", ["pictures", "folders", "video"])
+def test_frames_without_any_annotation_are_enough(place: Path, tmp_path: Path, layout: str) -> None:
+    frames = [Image.effect_noise((96, 72), 60).convert("RGB") for _ in range(4)]
+    target = tmp_path / "frames"
+    if layout == "video":
+        target = tmp_path / "street.mp4"
+        write_video(target, frames)
+    for number, frame in enumerate(frames if layout != "video" else []):
+        folder = target if layout == "pictures" else target / f"sequence{number // 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        frame.save(folder / f"{number:06d}.jpg")
+    assert adapt(place, "tent", tmp_path / "offline", "--to", target) == 0
+    assert not (tmp_path / "offline" / "evaluation").exists() and find_checkpoint(tmp_path / "offline")
+    assert adapt(place, "tent", tmp_path / "online", "--to", target, "--online") == 0
+    seen = [json.loads(line) for line in (tmp_path / "online" / "frames.jsonl").read_text().splitlines()]
+    assert len(seen) == 4 and [f["frame"] for f in seen] == ([0, 1, 0, 1] if layout == "folders" else [0, 1, 2, 3])
+    assert list((tmp_path / "online").rglob("predictions.json"))
+
+
+def write_video(path: Path, frames: list[Image.Image]) -> None:
+    """A small video file."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode())

@@ -74,16 +74,18 @@ class Context:
 
         Raises InputError for models whose predictions are no detections.
         """
-        model, batch = self.network(which), self.view(view)
+        model, outputs, batch = self.network(which), self.outputs(which, view), self.view(view)
+        if "proposals" in outputs:  # two-stage detectors have them at hand; their predictions would also make embeddings
+            return [Detections(*found) for found in method_of(self, model, "detect")(outputs)]
         metas = []
         for meta, image in zip(batch.metas, batch.images, strict=True):
             size = meta.geometry.canvas_size if meta.geometry is not None else (int(image.shape[-2]), int(image.shape[-1]))
             metas.append(replace(meta, geometry=Geometry.identity(size), original_size=size))
         with torch.no_grad():
-            found = model.predictions(self.outputs(which, view), replace(batch, metas=metas))
-        detections = [each for each in found if isinstance(each, Detections)]
-        if len(detections) != len(found):
-            raise InputError(f"pseudo objects come from detectors; {type(model).__name__} gives {type(found[0]).__name__}")
+            predictions = model.predictions(outputs, replace(batch, metas=metas))
+        detections = [each for each in predictions if isinstance(each, Detections)]
+        if len(detections) != len(predictions):
+            raise InputError(f"pseudo objects come from detectors; {type(model).__name__} gives {type(predictions[0]).__name__}")
         return detections
 
     def read(self, term: object, which: Network, view: str, *names: str) -> list[Any]:

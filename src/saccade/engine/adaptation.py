@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.data.contract import Dataset
-from saccade.data.media import VIDEO_SUFFIXES
-from saccade.data.recognition import FORMATS, candidates
+from saccade.data.recognition import FORMATS, recognise
 from saccade.engine.checkpoints import (
     CARD,
     WEIGHTS,
@@ -110,7 +109,7 @@ def adaptation_recipe(recipe: Recipe, source: Source, target: str | Path | None)
         )
     data = dict(values.get("data") or {})
     if target is not None:
-        data |= _target_data(str(target))
+        data |= _target_data(str(target), source.classes)
     if data.get("train") is None:
         raise InputError(f"the recipe {recipe.name} names no target data; give a data set, a folder of frames or a video with --to")
     data.setdefault("size_divisor", source.size_divisor)
@@ -127,19 +126,18 @@ def adaptation_recipe(recipe: Recipe, source: Source, target: str | Path | None)
     return recipe_from_values(changed, recipe.name, recipe.source)
 
 
-def _target_data(target: str) -> dict[str, Any]:
+def _target_data(target: str, classes: Sequence[str]) -> dict[str, Any]:
     """`train` and `evaluate` for what lies at a path: a data set of a known format, a folder of frames, or a video."""
     place = Path(target).expanduser()
     if not place.exists():
         raise InputError(f"--to {target}: there is no such data set, folder of frames or video")
-    readings = [] if place.suffix.lower() in VIDEO_SUFFIXES else candidates(place)
-    if readings:
-        name, arguments = readings[0]
-        spec: dict[str, Any] = {"type": FORMATS[name].__name__, **arguments}
-    else:
-        spec = {"type": "Frames", "root": str(place)}
-    dataset = build(spec, where="--to")
-    return {"train": spec, "evaluate": {place.stem: spec} if _has_labels(dataset) else {}}
+    name, arguments = recognise(place)
+    spec: dict[str, Any] = {"type": FORMATS[name].__name__, **arguments}
+    dataset: Dataset = build(spec, where="--to")
+    if name == "imagefolder" and not {c.casefold() for c in dataset.classes} & {c.casefold() for c in classes}:
+        spec = {"type": "Frames", "root": str(place)}  # folders of pictures that are no classes of this model are videos
+        dataset = build(spec, where="--to")
+    return {"train": spec, "evaluate": {place.resolve().stem: spec} if _has_labels(dataset) else {}}
 
 
 def _has_labels(dataset: Dataset) -> bool:
