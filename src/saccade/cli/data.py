@@ -21,8 +21,13 @@ make_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(make_app, name="make", help="Render a synthetic data set to disk.")
 
 _SHOWN_PROBLEMS, _SHOWN_CLASSES = 20, 30
-Target = Literal["coco", "coco_panoptic", "voc", "yolo", "imagefolder"]
-Format = Annotated[str | None, typer.Option(help="coco, coco_panoptic, voc, yolo, imagefolder, imagelist, cifar or mnist; found by itself without.")]
+Target = Literal["coco", "coco_panoptic", "coco_video", "mot", "voc", "yolo", "imagefolder"]
+Format = Annotated[
+    str | None,
+    typer.Option(help="coco, coco_panoptic, coco_video, mot, crowdhuman, scalabel, voc, yolo, imagefolder, imagelist, cifar, mnist or frames; found "
+                      "by itself without."),
+]
+_VIDEO_FORMATS = ("mot", "coco_video")
 
 
 @app.command()
@@ -86,12 +91,14 @@ def town(
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist yet or be empty.")],
     format: Annotated[Target, typer.Option(help="The format to write.")] = "coco",  # noqa: A002  (the word on the command line)
     domain: Annotated[Literal["day", "night", "fog", "rain", "sketch", "camera"], typer.Option(help="How the pictures look.")] = "day",
-    frames: Annotated[int, typer.Option(min=1, help="Pictures in each split.")] = 100,
+    frames: Annotated[int, typer.Option(min=1, help="Pictures in each split, or frames in each video.")] = 100,
+    videos: Annotated[int, typer.Option(min=1, help="Videos in each split, for the formats of videos.")] = 4,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Another seed is another town.")] = 0,
     split: Annotated[list[str] | None, typer.Option(help="train, val or test, repeatable; train and val by default.")] = None,
 ) -> None:
-    """Render still pictures of the town: objects with masks (coco), panoptic maps, boxes (voc, yolo), or one object a picture (imagefolder)."""
+    """Render still pictures of the town: objects with masks (coco), panoptic maps, boxes (voc, yolo), one object a picture (imagefolder); or videos
+    with tracks (mot, coco_video)."""
     from rich.console import Console
 
     from saccade.data.town.classification import TownClassification
@@ -103,6 +110,9 @@ def town(
         shared: dict[str, Any] = {"split": name, "domain": domain, "size": size, "seed": seed}
         if format == "imagefolder":
             splits[name] = TownClassification(num_images=frames, **shared)
+        elif format in _VIDEO_FORMATS:
+            still: dict[str, Any] = {"masks": False, "segmentation": False, "panoptic": False}
+            splits[name] = Town(num_videos=videos, frames_per_video=max(2, frames), **still, **shared)
         elif format == "coco_panoptic":
             splits[name] = TownPanoptic(num_images=frames, masks=False, **shared)
         else:
@@ -123,10 +133,13 @@ def _open(path: Path, format: str | None, split: str | None) -> Dataset:  # noqa
 def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pictures: str) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from saccade.data.formats.tracking_writers import TRACKING_WRITERS
     from saccade.data.formats.writers import WRITERS, object_crops
 
     first = next(iter(splits.values()))
     settings: dict[str, Any] = {"things": getattr(first, "things", None)} if to == "coco_panoptic" else {}
+    if to in _VIDEO_FORMATS:
+        settings["frame_rates"] = {v.name: v.frame_rate for dataset in splits.values() for v in dataset.videos if v.frame_rate}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         sources: dict[str, Iterable[Sample]] = {}
@@ -134,7 +147,7 @@ def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pic
             samples = _samples(dataset, progress.track(range(len(dataset)), description=name))
             crops = to == "imagefolder" and len(dataset) > 0 and dataset.annotations(0).boxes is not None
             sources[name] = object_crops(samples) if crops else samples
-        written = WRITERS[to](sources, out, classes=first.classes, pictures=pictures, **settings)
+        written = (WRITERS | TRACKING_WRITERS)[to](sources, out, classes=first.classes, pictures=pictures, **settings)
     left_out = f"; {written.left_out} objects have no place in this format and were left out" if written.left_out else ""
     objects = f" with {written.objects} objects" if to != "imagefolder" else ""
     console.print(f"wrote {written.images} pictures{objects} ({', '.join(splits)}) to {out}{left_out}", markup=False, highlight=False)

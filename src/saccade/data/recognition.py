@@ -19,10 +19,13 @@ from saccade.data.contract import Dataset
 from saccade.data.decoding import IMAGE_SUFFIXES
 from saccade.data.formats.coco import Coco, is_coco
 from saccade.data.formats.coco_panoptic import CocoPanoptic, is_panoptic
+from saccade.data.formats.coco_video import CocoVideo
+from saccade.data.formats.crowdhuman import CrowdHuman
 from saccade.data.formats.folders import ImageFolder, ImageList
 from saccade.data.formats.frames import Frames
 from saccade.data.formats.mot import Mot, sequence_folders
 from saccade.data.formats.packed_images import Cifar, Mnist
+from saccade.data.formats.scalabel import Scalabel, is_scalabel
 from saccade.data.formats.video_frames import picture_files
 from saccade.data.formats.voc import Voc
 from saccade.data.formats.yolo import Yolo, read_settings
@@ -32,14 +35,16 @@ from saccade.errors import DataError, InputError
 # Names for the command line and `open_dataset`.
 FORMATS: dict[str, Callable[..., Dataset]] = {
     "coco": Coco, "coco_panoptic": CocoPanoptic, "voc": Voc, "yolo": Yolo, "imagefolder": ImageFolder, "imagelist": ImageList, "cifar": Cifar,
-    "mnist": Mnist, "mot": Mot, "frames": Frames,
+    "mnist": Mnist, "mot": Mot, "coco_video": CocoVideo, "crowdhuman": CrowdHuman, "scalabel": Scalabel, "frames": Frames,
 }
+_COCO_KINDS = ("coco", "coco_panoptic", "coco_video")
 _SPLITS = ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
 _LOOKED_FOR = (
     "COCO (a json with images, annotations and categories, beside the pictures or in annotations/; panoptic with a folder of pngs "
     "named after it), VOC (Annotations/*.xml and JPEGImages/, or VOC2007/ and VOC2012/), YOLO (data.yaml or classes.txt, with images/ and "
     "labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, also .gz), "
-    "MOTChallenge (folders with seqinfo.ini, img1/ and gt/, also below train/ and test/), "
+    "MOTChallenge (folders with seqinfo.ini, img1/ and gt/, also below train/ and test/), COCO with videos, CrowdHuman (annotation_train.odgt), "
+    "Scalabel (a json of frames, or a folder of these, also in labels/), "
     "an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/), "
     "frames without labels (a folder of pictures, or videos)"
 )
@@ -54,7 +59,7 @@ def candidates(path: str | Path) -> list[Reading]:
     if place.is_file():
         return list(_file_readings(place))
     readings: list[Reading] = []
-    for look in (_mot, _voc, _coco, _coco_panoptic, _yolo, _packed, _image_list, _image_folder, _frames):
+    for look in (_mot, _crowdhuman, _voc, _coco, _coco_panoptic, _scalabel, _yolo, _packed, _image_list, _image_folder, _frames):
         # An image list, image folders and frames are guesses from pictures and texts, which the other formats have, too.
         if look in (_image_list, _image_folder, _frames) and readings:
             continue
@@ -84,7 +89,7 @@ def open_dataset(path: str | Path, format: str | None = None, **settings: Any) -
     if not found and format is None:
         recognise(path)
     name, known = found[0] if found else (str(format), {"root": str(path)})
-    if split is not None and name in ("coco", "coco_panoptic", "imagelist") and _split_of(name, known) == split:
+    if split is not None and name in (*_COCO_KINDS, "imagelist") and _split_of(name, known) == split:
         settings = {key: value for key, value in settings.items() if key != "split"}
     accepted = inspect.signature(FORMATS[name]).parameters
     unknown = [key for key in settings if key not in accepted]
@@ -108,12 +113,14 @@ def _split_of(name: str, known: dict[str, Any]) -> str | None:
     """The split that a reading stands for, None where it does not say."""
     if "split" in known:
         return str(known["split"])
-    if name in ("coco", "coco_panoptic") and "annotations" in known:
+    if name in _COCO_KINDS and "annotations" in known:
         stem = Path(known["annotations"]).stem
         parent = Path(known["annotations"]).parent.name
         return parent if stem.startswith("_annotations") else stem.removeprefix("instances_").removeprefix("panoptic_")
     if name == "imagelist":
         return Path(known["list_file"]).stem
+    if name == "scalabel":
+        return next((part for part in reversed(Path(known["annotations"]).with_suffix("").parts) if part in _SPLITS), None)
     return None
 
 
@@ -122,11 +129,15 @@ def _file_readings(file: Path) -> Iterator[Reading]:
     if file.suffix == ".json" and _is_panoptic_file(file):
         yield _panoptic_reading(folder.parent if folder.name == "annotations" else folder, file)
     elif file.suffix == ".json" and _is_coco_file(file):
-        yield _coco_reading(folder.parent if folder.name == "annotations" else folder, file)
+        yield from _coco_readings(folder.parent if folder.name == "annotations" else folder, file)
     elif file.suffix in (".yaml", ".yml") and read_settings(folder) is not None:
         yield "yolo", {"root": str(folder)}
     elif file.suffix == ".txt" and _is_image_list(file):
         yield from _image_lists(folder, [file])
+    elif file.suffix == ".odgt":
+        yield "crowdhuman", {"root": str(folder), "split": file.stem.removeprefix("annotation_")}
+    elif file.suffix == ".json" and _is_scalabel_file(file):
+        yield "scalabel", _scalabel_settings(folder, file)
     elif file.suffix.lower() in VIDEO_SUFFIXES:
         yield "frames", {"root": str(file)}
 
@@ -138,6 +149,41 @@ def _mot(root: Path) -> Iterator[Reading]:
     for split in _SPLITS:
         if (root / split).is_dir() and sequence_folders(root / split):
             yield "mot", {"root": str(root), "split": split, "distractors": True}
+
+
+def _crowdhuman(root: Path) -> Iterator[Reading]:
+    for split in ("train", "val"):
+        if (root / f"annotation_{split}.odgt").is_file():
+            yield "crowdhuman", {"root": str(root), "split": split}
+
+
+def _scalabel(root: Path) -> Iterator[Reading]:
+    """Json files in the folder, its `labels` and three levels below that; a folder of several is one reading."""
+    for folder in (root, *(Path(place) for place, _, _ in islice(os.walk(root / "labels"), 50))):
+        files = sorted(folder.glob("*.json"))
+        if files and _is_scalabel_file(files[0]):
+            several = len(files) > 1 and not any(f.stem in _SPLITS or f.stem.endswith(_SPLITS) for f in files)
+            for chosen in [folder] if several else files:
+                yield "scalabel", _scalabel_settings(root, chosen)
+
+
+def _scalabel_settings(root: Path, chosen: Path) -> dict[str, Any]:
+    """Where the annotations are, and the folder that holds the first frame's picture."""
+    file = next(chosen.glob("*.json")) if chosen.is_dir() else chosen
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    first = {key: m.group(1) if (m := re.search(rf'"{key}"\s*:\s*"([^"]*)"', text)) else "" for key in ("name", "videoName")}
+    relative = chosen.relative_to(root)
+    split = next((part for part in reversed(relative.with_suffix("").parts) if part in _SPLITS), "")
+    folders = ["", "images", "img", *(f"{place}/{split}" for place in ("images", "images/track", "images/100k", "images/10k") if split)]
+    names = (f"{first['videoName']}/{first['name']}", first["name"])
+    images = next((f for f in folders if first["name"] and any((root / f / name).is_file() for name in names)), "")
+    known = {"root": str(root), "annotations": relative.as_posix()}
+    return {**known, "images": images} if images else known
+
+
+def _is_scalabel_file(file: Path) -> bool:
+    with open(file, encoding="utf-8-sig", errors="replace") as text:
+        return is_scalabel(text.read(100_000))
 
 
 def _frames(root: Path) -> Iterator[Reading]:
@@ -171,7 +217,7 @@ def _coco(root: Path) -> Iterator[Reading]:
     files = [f for f in files if f.name.startswith("instances_")] or files
     for file in sorted(files, key=lambda f: "train" not in str(f.relative_to(root))):
         if _is_coco_file(file):
-            yield _coco_reading(root, file)
+            yield from _coco_readings(root, file)
 
 
 def _coco_panoptic(root: Path) -> Iterator[Reading]:
@@ -200,14 +246,25 @@ def _is_panoptic_file(file: Path) -> bool:
 
 def _coco_reading(root: Path, file: Path) -> Reading:
     """Where the pictures of a COCO file lie: the folder that holds the first one, else one that is named after the split."""
-    named = re.search(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', file.read_text(encoding="utf-8-sig", errors="replace"))
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    named = re.search(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+    named_video = re.search(r'"videos"\s*:\s*\[', text) and '"video_id"' in text
     first = json.loads(named.group(1)) if named else ""
     split = file.stem.removeprefix("instances_").removeprefix("panoptic_")
     recut = {"minival2014": "val2014", "valminusminival2014": "val2014"}.get(split, split)
     folders = [recut, "images", f"images/{recut}", "JPEGImages", file.parent.relative_to(root).as_posix(), "", "data", "imgs"]
     fitting = next((f for f in folders if (root / f / first).is_file()), None) if first else None
     known = fitting if fitting is not None else next((f for f in folders if f and (root / f).is_dir() and f != "annotations"), "")
-    return "coco", {"root": str(root), "annotations": file.relative_to(root).as_posix(), "images": known}
+    kind = "coco_video" if named_video else "coco"
+    return kind, {"root": str(root), "annotations": file.relative_to(root).as_posix(), "images": known}
+
+
+def _coco_readings(root: Path, file: Path) -> Iterator[Reading]:
+    """A file with videos can be read as still images, too."""
+    kind, known = _coco_reading(root, file)
+    yield kind, known
+    if kind != "coco":
+        yield "coco", known
 
 
 def _is_coco_file(file: Path) -> bool:

@@ -46,6 +46,7 @@ class Coco(StillImages):
         super().__init__(name, folder, ())
         self.masks, self._keep_crowd = masks, keep_crowd
         self._read_categories(content["categories"], resolve_classes(classes, folder))
+        self._keep_content(content)
         positions = self._read_images(content["images"])
         collector, self._segments = ObjectCollector(), PackedSegments()
         self._num_polygons = self._num_runs = 0
@@ -166,8 +167,15 @@ class Coco(StillImages):
                 continue
             collector.add(position, box, self.label_of_category[category], crowd=crowd, difficult=bool(entry.get("difficult")),
                           area=_area(entry.get("area"), box))
+            self._keep(entry, position)
             if self.masks:
                 self._add_segmentation(_where(entry, number), entry.get("segmentation"), position)
+
+    def _keep_content(self, content: dict[str, Any]) -> None:
+        """What a format on top of this one keeps of the whole file."""
+
+    def _keep(self, entry: dict[str, Any], image: int) -> None:
+        """What a format on top of this one keeps of an annotation of image number `image` that was just taken."""
 
     def _add_segmentation(self, where: str, given: Any, position: int) -> None:
         if isinstance(given, dict):

@@ -23,8 +23,8 @@ from saccade.structures import Annotations, Sample, make_sample
 
 @dataclass
 class FrameList:
-    """The frames of a data set while it is read: for each its file relative to the root, its video's number, its frame number from 0, and its size
-    (height, width; 0 where unknown)."""
+    """The frames of a data set while it is read: for each its file relative to the root, its video's number (-1: a still image), its frame number
+    from 0, and its size (height, width; 0 where unknown)."""
 
     files: list[str] = field(default_factory=list)
     video: list[int] = field(default_factory=list)
@@ -55,7 +55,8 @@ class VideoFrames(StillImages):
         self, frames: FrameList, names: Sequence[str], rates: Sequence[float | None], collector: ObjectCollector | None, track_ids: Sequence[int],
         unlabelled: Sequence[int] = (), **known: bool,
     ) -> None:
-        """Takes what was read: frames video by video in order, the videos' names and frame rates, and objects with the id of each in the order added.
+        """Takes what was read: still images, then frames video by video in order, the videos' names and frame rates, and objects with the id of each
+        in the order added.
 
         `unlabelled`: the numbers of frames about which nothing is known; `known` says which flags the format has (see `ObjectCollector.pack`).
         """
@@ -68,7 +69,7 @@ class VideoFrames(StillImages):
         if collector is not None:
             self._objects = collector.pack(len(frames.files), **known)
             self._track_ids = np.array(track_ids, dtype=np.int64)[self._objects.source]
-        bounds = np.searchsorted(self._video, np.arange(len(names) + 1))
+        bounds = np.searchsorted(self._video, np.arange(len(names) + 1)).tolist()
         self.videos = tuple(
             Video(video, tuple(range(first, last)), rate) for video, rate, first, last in zip(names, rates, bounds[:-1], bounds[1:], strict=True)
         )
@@ -79,10 +80,9 @@ class VideoFrames(StillImages):
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]
         found = super().__getitem__(index)
-        return make_sample(
-            found.image, found.annotations(), dataset=self.name, id=self.sample_id(index), path=str(self.image_path(index)),
-            video=self.videos[self._video[index]].name, frame=int(self._frame[index]),
-        )
+        video = int(self._video[index])
+        moving: dict[str, Any] = {} if video < 0 else {"video": self.videos[video].name, "frame": int(self._frame[index])}
+        return make_sample(found.image, found.annotations(), dataset=self.name, id=self.sample_id(index), path=found.meta.path, **moving)
 
     def annotations(self, index: int) -> Annotations:
         """Boxes, labels, track ids and the format's flags of frame `index`."""

@@ -48,8 +48,8 @@ def write_coco(
     `category_ids`: the id of each class (1..K by default). Image ids that are whole numbers are kept, others become 1, 2, ...; masks are written as
     compressed run lengths. `difficult` is written as an extra key that other tools ignore.
     """
-    splits, names = _splits(samples, split), _classes(samples, classes)
-    ids = _category_ids(names, category_ids)
+    splits, names = split_sources(samples, split), class_names(samples, classes)
+    ids = checked_category_ids(names, category_ids)
     written = Written()
     with new_folder(folder) as place:
         (place / "annotations").mkdir()
@@ -57,7 +57,7 @@ def write_coco(
             with open(place / "annotations" / f"instances_{split_name}.json", "w", encoding="utf-8") as file:
                 categories = [{"id": number, "name": name} for number, name in zip(ids, names, strict=True)]
                 file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
-                images = _write_coco_objects(file.write, _iterate(source), PictureWriter(place / split_name, pictures), ids, written)
+                images = _write_coco_objects(file.write, iterate(source), PictureWriter(place / split_name, pictures), ids, written)
                 file.write("\n],\n\"images\": [\n" + ",\n".join(images) + "\n]}\n")
     return written
 
@@ -89,16 +89,16 @@ def _image_id(sample: Sample, used: set[int]) -> int:
 
 
 def _coco_entries(sample: Sample, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    boxes, labels = _boxes(sample)
+    boxes, labels = object_boxes(sample)
     runs = encode_masks(sample.masks) if sample.masks is not None else None
     for row, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
         x1, y1, x2, y2 = box
         area = float(sample.areas[row]) if sample.areas is not None else float(sample.masks[row].sum()) if sample.masks is not None \
             else (x2 - x1) * (y2 - y1)
-        entry = {"category_id": category_ids[label], "bbox": [x1, y1, x2 - x1, y2 - y1], "area": area, "iscrowd": int(_flag(sample.crowd, row))}
+        entry = {"category_id": category_ids[label], "bbox": [x1, y1, x2 - x1, y2 - y1], "area": area, "iscrowd": int(flag(sample.crowd, row))}
         if runs is not None:
             entry["segmentation"] = runs[row]
-        if _flag(sample.difficult, row):
+        if flag(sample.difficult, row):
             entry["difficult"] = 1
         yield entry
 
@@ -112,8 +112,8 @@ def write_coco_panoptic(
 
     `things`: whether each class is a thing; the data set's own by default. Segments without pixels, as crops leave them, are left out and counted.
     """
-    splits, names = _splits(samples, split), _classes(samples, classes)
-    ids = _category_ids(names, category_ids)
+    splits, names = split_sources(samples, split), class_names(samples, classes)
+    ids = checked_category_ids(names, category_ids)
     things = _things(samples, things, names)
     written = Written()
     with new_folder(folder) as place:
@@ -123,7 +123,7 @@ def write_coco_panoptic(
             maps.mkdir()
             with open(place / "annotations" / f"panoptic_{split_name}.json", "w", encoding="utf-8") as file:
                 file.write(f'{{"categories": {json.dumps(categories(names, ids, things))},\n"annotations": [')
-                images = _write_coco_segments(file.write, _iterate(source), PictureWriter(place / split_name, pictures), maps, ids, written)
+                images = _write_coco_segments(file.write, iterate(source), PictureWriter(place / split_name, pictures), maps, ids, written)
                 file.write("\n],\n\"images\": [\n" + ",\n".join(images) + "\n]}\n")
     return written
 
@@ -154,7 +154,8 @@ def save_colours(panoptic: Panoptic, file: Path | BytesIO) -> None:
     Image.fromarray(colour_coded(panoptic.segment_map)).save(file, format="png", compress_level=2)
 
 
-def _category_ids(names: Sequence[str], given: Sequence[int] | None) -> list[int]:
+def checked_category_ids(names: Sequence[str], given: Sequence[int] | None) -> list[int]:
+    """The ids that are given for the classes, or 1..K; raises `InputError` where they don't fit."""
     ids = list(given) if given is not None else list(range(1, len(names) + 1))
     if len(ids) != len(names) or len(set(ids)) != len(ids):
         raise InputError(f"{len(names)} classes need as many different category ids; {len(ids)} were given: {ids[:10]}")
@@ -178,7 +179,7 @@ def write_voc(
 
     `classes.txt` keeps the order of the classes. Whole pixels are written as whole numbers, others with their decimals, which some tools refuse.
     """
-    splits, names = _splits(samples, split), _classes(samples, classes)
+    splits, names = split_sources(samples, split), class_names(samples, classes)
     written = Written()
     with new_folder(folder) as place:
         (place / "Annotations").mkdir()
@@ -187,7 +188,7 @@ def write_voc(
         picture_writer = PictureWriter(place / "JPEGImages", pictures)
         for split_name, source in splits.items():
             with open(place / "ImageSets" / "Main" / f"{split_name}.txt", "w", encoding="utf-8") as listing:
-                for sample in _iterate(source):
+                for sample in iterate(source):
                     picture = picture_writer.write(sample)
                     (place / "Annotations" / f"{Path(picture).stem}.xml").write_text(_voc_xml(sample, picture, names, written), encoding="utf-8")
                     listing.write(f"{Path(picture).stem}\n")
@@ -201,16 +202,16 @@ def _voc_xml(sample: Sample, picture: str, names: Sequence[str], written: Writte
         "<annotation>", "  <folder>JPEGImages</folder>", f"  <filename>{escape(picture)}</filename>",
         f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>", "  <segmented>0</segmented>",
     ]
-    boxes, labels = _boxes(sample)
+    boxes, labels = object_boxes(sample)
     for row, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
-        if _flag(sample.crowd, row):
+        if flag(sample.crowd, row):
             written.left_out += 1
             continue
         corners = zip(("xmin", "ymin", "xmax", "ymax"), (box[0] + 1, box[1] + 1, box[2], box[3]), strict=True)
         numbers = "".join(f"<{key}>{int(value) if value == int(value) else value!r}</{key}>" for key, value in corners)
         lines += [
             "  <object>", f"    <name>{escape(names[label])}</name>", "    <pose>Unspecified</pose>", "    <truncated>0</truncated>",
-            f"    <difficult>{int(_flag(sample.difficult, row))}</difficult>", f"    <bndbox>{numbers}</bndbox>", "  </object>",
+            f"    <difficult>{int(flag(sample.difficult, row))}</difficult>", f"    <bndbox>{numbers}</bndbox>", "  </object>",
         ]
         written.objects += 1
     return "\n".join([*lines, "</annotation>", ""])
@@ -224,7 +225,7 @@ def write_yolo(
 
     Boxes are relative to the image, so they come back within a ten-thousandth of a pixel. Crowd regions are left out, the difficult flag is lost.
     """
-    splits, names = _splits(samples, split), _classes(samples, classes)
+    splits, names = split_sources(samples, split), class_names(samples, classes)
     written = Written()
     with new_folder(folder) as place:
         settings = {**{name: f"images/{name}" for name in splits}, "names": dict(enumerate(names))}
@@ -232,7 +233,7 @@ def write_yolo(
         for split_name, source in splits.items():
             picture_writer = PictureWriter(place / "images" / split_name, pictures)
             (place / "labels" / split_name).mkdir(parents=True)
-            for sample in _iterate(source):
+            for sample in iterate(source):
                 picture = picture_writer.write(sample)
                 (place / "labels" / split_name / f"{Path(picture).stem}.txt").write_text(_yolo_lines(sample, written), encoding="utf-8")
                 written.images += 1
@@ -241,10 +242,10 @@ def write_yolo(
 
 def _yolo_lines(sample: Sample, written: Written) -> str:
     height, width = sample.size
-    boxes, labels = _boxes(sample)
+    boxes, labels = object_boxes(sample)
     lines = []
     for row, ((x1, y1, x2, y2), label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
-        if _flag(sample.crowd, row):
+        if flag(sample.crowd, row):
             written.left_out += 1
             continue
         lines.append(f"{label} {(x1 + x2) / 2 / width:.9g} {(y1 + y2) / 2 / height:.9g} {(x2 - x1) / width:.9g} {(y2 - y1) / height:.9g}\n")
@@ -260,13 +261,13 @@ def write_image_folder(
 
     Samples need one class as their `label`; of detection data write `object_crops` of it.
     """
-    splits, names = _splits(samples, split), _classes(samples, classes)
+    splits, names = split_sources(samples, split), class_names(samples, classes)
     written = Written()
     with new_folder(folder) as place:
         (place / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         for split_name, source in splits.items():
             writers = [PictureWriter(place / split_name / file_name(name), pictures) for name in names]
-            for sample in _iterate(source):
+            for sample in iterate(source):
                 if not isinstance(sample.label, int):
                     raise InputError(f"sample {sample.meta.id} has no single class as its label, so it fits no image folder; of detection data "
                                      "write the objects (object_crops)")
@@ -277,13 +278,13 @@ def write_image_folder(
 
 def object_crops(samples: Source, smallest: int = 8) -> Iterator[Sample]:
     """Every object of detection samples as a picture of its own with its class as `label`; no crowd regions, no side below `smallest` pixels."""
-    for sample in _iterate(samples):
-        boxes, labels = _boxes(sample)
+    for sample in iterate(samples):
+        boxes, labels = object_boxes(sample)
         height, width = sample.size
         limits = torch.tensor([width, height, width, height])
         for row, box in enumerate(torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], 1).long().clamp(min=0).minimum(limits).tolist()):
             x1, y1, x2, y2 = box
-            if min(x2 - x1, y2 - y1) >= smallest and not _flag(sample.crowd, row):
+            if min(x2 - x1, y2 - y1) >= smallest and not flag(sample.crowd, row):
                 crop = sample.image.as_subclass(Tensor)[:, y1:y2, x1:x2].contiguous()
                 name = f"{sample.meta.id:012d}" if isinstance(sample.meta.id, int) else sample.meta.id
                 yield make_sample(crop, Annotations(label=int(labels[row])), dataset=sample.meta.dataset, id=f"{name}_{row}")
@@ -304,17 +305,20 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     return [{"size": list(masks.shape[-2:]), "counts": runs["counts"].decode("ascii")} for runs in coco_mask.encode(columns)]
 
 
-def _boxes(sample: Sample) -> tuple[Tensor, Tensor]:
+def object_boxes(sample: Sample) -> tuple[Tensor, Tensor]:
+    """Boxes (n, 4) float64 and labels (n,); raises `InputError` for a sample without boxes."""
     if sample.boxes is None or sample.labels is None:
         raise InputError(f"sample {sample.meta.id} has no boxes (not even none at all), so it fits no detection format; write an image folder of it")
     return sample.boxes.as_subclass(Tensor).double().reshape(-1, 4), sample.labels.as_subclass(Tensor)
 
 
-def _flag(flags: Tensor | None, row: int) -> bool:
+def flag(flags: Tensor | None, row: int) -> bool:
+    """One flag of a column that may be absent."""
     return flags is not None and bool(flags[row])
 
 
-def _splits(samples: Source | Mapping[str, Source], split: str) -> dict[str, Source]:
+def split_sources(samples: Source | Mapping[str, Source], split: str) -> dict[str, Source]:
+    """The samples of each split by its name."""
     splits = dict(samples) if isinstance(samples, Mapping) else {split: samples}
     wrong = [name for name in splits if file_name(name) != name]
     if wrong or not splits:
@@ -322,7 +326,8 @@ def _splits(samples: Source | Mapping[str, Source], split: str) -> dict[str, Sou
     return splits
 
 
-def _classes(samples: Source | Mapping[str, Source], classes: Sequence[str] | None) -> tuple[str, ...]:
+def class_names(samples: Source | Mapping[str, Source], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """The classes that are given, or those of the samples' data sets."""
     if classes is None:
         sources = list(samples.values()) if isinstance(samples, Mapping) else [samples]
         known = {tuple(getattr(source, "classes", ())) for source in sources}
@@ -334,7 +339,8 @@ def _classes(samples: Source | Mapping[str, Source], classes: Sequence[str] | No
     return tuple(classes)
 
 
-def _iterate(source: Source) -> Iterator[Sample]:
+def iterate(source: Source) -> Iterator[Sample]:
+    """The samples one by one."""
     if isinstance(source, Dataset):
         return (source[index] for index in range(len(source)))
     return iter(source)
