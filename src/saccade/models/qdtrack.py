@@ -54,7 +54,8 @@ class QDTrack(VideoModel):
     predicted one by one. Regions of a frame that learn to be told apart: at most `track_samples`, up to half of them objects (overlap at least 0.7)
     of which each object gives about as many, the others background (overlap below `track_negative`), at most three an object, drawn by
     `track_negatives`.
-    `track_weight` and `aux_weight`: of the two losses on embeddings. `pixel_norm`: caffe's BGR statistics unless given.
+    `track_weight` and `aux_weight`: of the two losses on embeddings. `learn_both`: the detector learns on both frames of a pair, which costs little,
+    as both are computed anyway; the original learns on the key frame alone. `pixel_norm`: caffe's BGR statistics unless given.
 
     `reference_quirks`: as in the original, objects whose instance id is 0 never match, objects outside the picture are learnt, and fewer samples are
     drawn than could be.
@@ -64,12 +65,13 @@ class QDTrack(VideoModel):
         self, *, classes: Sequence[str], backbone: TimmBackbone, settings: TwoStageSettings = QDTRACK, track_head: TrackHead | None = None,
         tracker: Tracker | None = None, track_samples: int = 256, track_negative: float = 0.5,
         track_negatives: Literal["random", "iou_balanced"] = "random", track_weight: float = 0.25, aux_weight: float = 1.0,
-        pixel_norm: PixelNorm | None = None, reference_quirks: bool = False,
+        learn_both: bool = False, pixel_norm: PixelNorm | None = None, reference_quirks: bool = False,
     ) -> None:
         super().__init__(classes, pixel_norm or PixelNorm(mean=IMAGENET_MEAN, std=(1.0, 1.0, 1.0), channel_order="bgr"))
         self.detector = TwoStage(num_classes=len(self.classes), backbone=backbone, settings=settings)
         self.track_head = track_head or TrackHead(in_channels=settings.channels, strides=backbone.strides)
-        self.tracker, self.track_weight, self.aux_weight, self.reference_quirks = tracker, track_weight, aux_weight, reference_quirks
+        self.tracker, self.track_weight, self.aux_weight = tracker, track_weight, aux_weight
+        self.learn_both, self.reference_quirks = learn_both, reference_quirks
         self.track_assigner = MaxIoUAssigner(positive=0.7, negative=track_negative, low_quality=False)
         self.track_sampler = Sampler(
             track_samples, 0.5, negatives_per_positive=3.0, positives="instance_balanced", negatives=track_negatives,
@@ -77,8 +79,8 @@ class QDTrack(VideoModel):
         )
 
     def forward(self, batch: Batch) -> Outputs:
-        """What `TwoStage.forward` gives of the images or, for pairs (N, 2, 3, H, W), of the key frames, with the same of the other frames as
-        `reference`, whose proposals are those of testing.
+        """What `TwoStage.forward` gives of the images or, for pairs (N, 2, 3, H, W), of the key frames; then with the same of the other frames as
+        `reference`, whose proposals are those of testing, and of the keys followed by the others as `both`.
         """
         if batch.images.ndim == 4:
             return self.detector(self.pixel_norm(batch.images, batch.padding), batch.padding)
@@ -90,21 +92,30 @@ class QDTrack(VideoModel):
         normalised = self.pixel_norm(images, padding)
         features = self.detector.extract(normalised)
         logits, deltas = self.detector.rpn_head(features)
+        maps = {"features": features, "rpn_logits": logits, "rpn_deltas": deltas}
         sizes, canvas = picture_sizes(normalised, padding), (int(images.shape[-2]), int(images.shape[-1]))
         frames = []
         for own, training in ((slice(0, count), self.training), (slice(count, None), False)):
-            maps = {"features": [f[own] for f in features], "rpn_logits": [x[own] for x in logits], "rpn_deltas": [x[own] for x in deltas]}
-            outputs: dict[str, Any] = {**maps, "sizes": sizes[own], "canvas": canvas}
-            frames.append(outputs | {"proposals": self.detector.propose(outputs, training)})
-        return frames[0] | {"reference": frames[1]}
+            part: dict[str, Any] = {name: [level[own] for level in levels] for name, levels in maps.items()}
+            part |= {"sizes": sizes[own], "canvas": canvas}
+            frames.append(part | {"proposals": self.detector.propose(part, training)})
+        proposals = frames[0]["proposals"] + frames[1]["proposals"]
+        return frames[0] | {"reference": frames[1], "both": {**maps, "sizes": sizes, "canvas": canvas, "proposals": proposals}}
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """The detector's four losses on the key frames, and `loss_track` and `loss_track_aux` on the pairs; images are pairs with themselves."""
-        pairs = "reference" in outputs
-        keys, references = (batch.targets[0::2], batch.targets[1::2]) if pairs else (batch.targets, batch.targets)
-        reference = outputs["reference"] if pairs else {**outputs, "proposals": self.detector.propose(outputs, False)}
-        detection = self.detector.losses(outputs, self._truths(keys, outputs))
-        return detection | self.contrast(outputs, keys, reference, references)
+        """The detector's four losses on the key frames (or both), and `loss_track` and `loss_track_aux` on the pairs.
+
+        Single images are pairs with themselves.
+        """
+        if "reference" not in outputs:
+            reference = {**outputs, "proposals": self.detector.propose(outputs, False)}
+            return self._detection_losses(outputs, batch.targets) | self.contrast(outputs, batch.targets, reference, batch.targets)
+        keys, references = batch.targets[0::2], batch.targets[1::2]
+        detection = self._detection_losses(outputs["both"], keys + references) if self.learn_both else self._detection_losses(outputs, keys)
+        return detection | self.contrast(outputs, keys, outputs["reference"], references)
+
+    def _detection_losses(self, outputs: Outputs, targets: Sequence[Annotations]) -> dict[str, Tensor]:
+        return self.detector.losses(outputs, self._truths(targets, outputs))
 
     def contrast(
         self, key: Outputs, key_targets: Sequence[Annotations], reference: Outputs, reference_targets: Sequence[Annotations]
