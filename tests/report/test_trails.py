@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from command_line import run
 from saccade.data.media import VideoReader, VideoWriter, find_media
 from saccade.errors import InputError
 from saccade.metrics.mot.files import read_table
-from saccade.models.contract import Model
+from saccade.models.contract import Model, VideoModel
 from saccade.report.media_prediction import predict_media
 from saccade.report.trails import Trails
-from saccade.structures import Classification, Detections
+from saccade.structures import Batch, Classification, Detections, Outputs, Prediction
 from saccade.tracking.sort import SORT
 
 
@@ -97,6 +98,42 @@ def test_results_of_predict_can_be_tracked_afterwards(detector: Model, tmp_path:
     now, later = (read_table(tmp_path / place / "a.txt") for place in ("out", "later"))
     assert now.ids.tolist() == later.ids.tolist()
     np.testing.assert_allclose(now.boxes, later.boxes, atol=0.01)
+
+
+class Following(VideoModel):
+    """The small detector, which follows what it finds by itself; every score is made lower than what single images need."""
+
+    def __init__(self, inner: Model) -> None:
+        super().__init__(inner.classes, inner.pixel_norm)
+        self.inner = inner
+        self.evaluation_transforms = getattr(inner, "evaluation_transforms", [])
+
+    def forward(self, batch: Batch) -> Outputs:
+        return self.inner(batch)
+
+    def predictions(self, outputs: Outputs, batch: Batch) -> list[Prediction]:
+        return [replace(found, scores=found.scores * 0.4) for found in self.inner.predictions(outputs, batch)]
+
+    def start(self) -> SORT:
+        return SORT(min_hits=0, score_threshold=None)
+
+    def step(self, batch: Batch, state: SORT) -> tuple[Prediction, SORT]:
+        (found,) = self.predictions(self(batch), batch)
+        return state.update(found, batch.metas[0].frame), state
+
+
+def test_a_model_that_tracks_by_itself_keeps_what_it_tracks(detector: Model, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for t, picture in enumerate(moving(5)):
+        Image.fromarray(picture).save(tmp_path / "images" / f"{t}.png")
+    model, media = Following(detector), find_media([video(tmp_path / "a.mp4", 6), tmp_path / "images"])
+    predict_media(model, media, tmp_path / "out", frames=True, pictures=False)
+    assert read_table(tmp_path / "out" / "a.txt").ids.tolist() == [1] * 6
+    assert read_table(tmp_path / "out" / "images.txt").ids.tolist() == [1] * 5
+    predict_media(model, media, tmp_path / "single", pictures=False)
+    assert [row["file_name"] for row in json.loads((tmp_path / "single" / "predictions.json").read_text())] == ["a.mp4"] * 6
+    predict_media(model, media, tmp_path / "other", tracker=SORT(min_hits=0, score_threshold=0.5), pictures=False)
+    assert (tmp_path / "other" / "a.txt").read_text() == ""  # another tracker takes the place of the model's own
 
 
 def test_a_model_that_finds_no_objects_can_not_be_tracked(detector: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

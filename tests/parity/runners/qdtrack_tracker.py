@@ -51,7 +51,7 @@ def run(folder: Path, case: Case) -> Outputs:
     """All sequences under all settings."""
     with np.load(folder / "golden.npz") as golden:
         stored = {name: golden[name] for name in golden.files if name.startswith("in_")}
-    sequences = sorted({name.split("_")[1] for name in stored})
+    sequences = sorted(name.removeprefix("in_").removesuffix("_boxes") for name in stored if name.endswith("_boxes"))
     outputs: Outputs = {}
     for setting, values in case["settings"].items():
         arguments = {NAMES[name]: value for name, value in values.items()}
@@ -62,5 +62,5 @@ def run(folder: Path, case: Case) -> Outputs:
 
 
 RUNNERS: list[tuple[Callable[[Case], bool], Callable[[Path, Case], Outputs]]] = [
-    (lambda case: case["case"].startswith("qdtrack") and case["case"].endswith("_tracker"), run),
+    (lambda case: any("memo_tracklet_frames" in values for values in case.get("settings", {}).values() if isinstance(values, dict)), run),
 ]
