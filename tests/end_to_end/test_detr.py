@@ -76,6 +76,15 @@ def test_released_weights_go_on_to_other_classes_with_a_new_class_head(folder: P
     assert load(folder / "tuned").classes == load(folder / "run").classes
 
 
+def test_recipe_with_weights_asks_for_no_others(folder: Path) -> None:
+    (folder / "whole.yaml").write_text("base: [tiny.yaml]\nmodel: {backbone: {pretrained: true}}\n")
+    model = load(folder / "run")
+    torch.save(detr.from_saccade(model.state_dict(), model), folder / "whole.pth")
+    words = (folder / "whole.yaml", folder / "photo.png", "--weights", folder / "whole.pth", "--out", folder / "whole", "--score-threshold", "0")
+    assert run("predict", *words) == 0
+    assert len(json.loads((folder / "whole/predictions.json").read_text())) == 12
+
+
 def test_panoptic_model_trains_and_scores_on_files_and_keeps_which_classes_are_things(folder: Path) -> None:
     data = folder / "panoptic"
     assert run("data", "make", "town", "--out", str(data), "--format", "coco_panoptic", "--size", "96", "--frames", "6") == 0

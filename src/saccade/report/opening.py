@@ -70,6 +70,7 @@ def choose_device(name: str) -> str:
 
 
 def _from_recipe(recipe: Recipe, weights: str) -> Model:
+    from saccade.engine.checkpoints import without_downloads
     from saccade.weights.load import load_into, read_tensors
 
     entry = _published_for(recipe)
@@ -77,7 +78,8 @@ def _from_recipe(recipe: Recipe, weights: str) -> Model:
         if entry is None:
             raise InputError(f"nothing is published for the recipe {recipe.name}; `saccade weights list` shows what is. Give a file instead.")
         weights = entry.name
-    model: Model = build(recipe.section("model"), where="model", origins=recipe.origins, classes=recipe_classes(recipe), things=_things(recipe))
+    spec = without_downloads(recipe.section("model"))
+    model: Model = build(spec, where="model", origins=recipe.origins, classes=recipe_classes(recipe), things=_things(recipe))
     load_into(model, read_tensors(weights))
     model.evaluation_transforms = (recipe.section("data") or {}).get("evaluation_transforms") or []  # type: ignore[assignment]
     return model
