@@ -73,8 +73,10 @@ def explain(recipe: Recipe, model: Model | None = None) -> Explanation:
     made = Explanation(recipe.name, settings=[Setting(path, _text(value), recipe.origins.get(path, "")) for path, value in flatten(recipe.values)])
     data: Mapping[str, Any] = recipe.section("data") or {}
     if model is None:
+        from saccade.engine.checkpoints import without_downloads
+
         classes = _classes(recipe, made)
-        model = build(recipe.section("model"), where="model", origins=recipe.origins, classes=classes)
+        model = build(without_downloads(recipe.section("model")), where="model", origins=recipe.origins, classes=classes)
     seed = int((recipe.section("run") or {}).get("seed") or 0)
     dataset = _dataset(recipe, data, model, made)
     transforms = _transforms(data, recipe)
