@@ -62,11 +62,14 @@ class RoIAlignLevels(nn.Module):
 
 def region_rows(boxes: Sequence[Tensor]) -> Tensor:
     """(R, 5) rows (image, x1, y1, x2, y2) of `boxes`, one (n_i, 4) an image."""
-    images = torch.repeat_interleave(
-        torch.arange(len(boxes), device=boxes[0].device), torch.tensor([len(b) for b in boxes], device=boxes[0].device)
-    )
     joined = torch.cat(list(boxes))
-    return torch.cat([images[:, None].to(joined.dtype), joined], 1)
+    return torch.cat([region_images(boxes)[:, None].to(joined.dtype), joined], 1)
+
+
+def region_images(boxes: Sequence[Tensor]) -> Tensor:
+    """(R,) int64: to which image each of `boxes` belongs, one (n_i, 4) an image."""
+    counts = torch.tensor([len(own) for own in boxes], device=boxes[0].device)
+    return torch.repeat_interleave(torch.arange(len(boxes), device=boxes[0].device), counts, output_size=sum(map(len, boxes)))
 
 
 class BoxHead(nn.Module):

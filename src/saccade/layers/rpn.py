@@ -6,7 +6,7 @@ train it on a sample of the anchors. Spec image_models.md D2, D7; tracking.md 2,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from saccade.layers.box_coder import decode_deltas, encode_deltas
 from saccade.ops.suppression import best_per_image, suppress_in_groups
 
 Levels = Sequence[Tensor]
+EqualScores = Literal["anchor", "logit"]
 
 
 class RPNHead(nn.Module):
@@ -53,13 +54,15 @@ def flat_deltas(deltas: Tensor) -> Tensor:
 @torch.no_grad()
 def select_proposals(
     logits: Levels, deltas: Levels, anchors: Levels, sizes: Tensor, *, per_level: int, total: int, iou_threshold: float, min_size: float = 0.0,
-    clip: bool = True, limit_both: bool = True, inside: Levels | None = None,
+    clip: bool = True, limit_both: bool = True, inside: Levels | None = None, equal_scores: EqualScores = "anchor",
+    reference_quirks: bool = False,
 ) -> list[tuple[Tensor, Tensor]]:
     """(boxes (p, 4), scores (p,)) of every image, best first, p <= `total`.
 
     Of each level the best `per_level` boxes are decoded, clipped to `sizes` (N, 2) (height, width) if `clip`, dropped unless both sides exceed
     `min_size`, and freed of those that overlap a better one of their level by more than `iou_threshold`. `anchors`: (h * w * A, 4) a level;
-    `inside` (N, h * w * A) bool a level: anchors that may be chosen.
+    `inside` (N, h * w * A) bool a level: anchors that may be chosen. `equal_scores`: among boxes whose logits differ but whose scores are rounded to
+    the same, the first anchor wins, or the largest logit.
     """
     boxes, scores, allowed = [], [], []
     counts = []
@@ -67,8 +70,9 @@ def select_proposals(
         flat = flat_logits(own_logits)
         if inside is not None:
             flat = flat.masked_fill(~inside[level], float("-inf"))
-        # In the order of the anchors, so that of equal scores (which sigmoids have) the first anchor wins, as in mmdetection.
-        best = flat.topk(min(per_level, flat.shape[1]), dim=1, sorted=False).indices.sort(dim=1).values
+        best = flat.topk(min(per_level, flat.shape[1]), dim=1).indices
+        if equal_scores == "anchor":
+            best = best.sort(dim=1).values
         steps = flat_deltas(own_deltas).gather(1, best[..., None].expand(-1, -1, 4))
         boxes.append(decode_deltas(steps, own_anchors[best], limit_both=limit_both))
         chosen = flat.gather(1, best)
@@ -82,7 +86,7 @@ def select_proposals(
     keep = ((box[..., 2:] - box[..., :2]) > min_size).all(-1) & torch.cat(allowed, 1)
     image, place = keep.nonzero(as_tuple=True)
     box, score = box[image, place], score[image, place]
-    kept = suppress_in_groups(box, score, image * len(counts) + level_of[place], iou_threshold)
+    kept = suppress_in_groups(box, score, image * len(counts) + level_of[place], iou_threshold, reference_quirks=reference_quirks)
     return [(box[index], score[index]) for index in best_per_image(kept, image, len(sizes), total)]
 
 

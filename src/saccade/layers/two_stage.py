@@ -7,6 +7,7 @@ The background is the last class. Boxes are pixels of the network's input. Left 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -18,10 +19,11 @@ from saccade.layers.anchors import cell_anchors, cells_inside, grid_anchors
 from saccade.layers.assigning import IGNORED, Assignment, MaxIoUAssigner
 from saccade.layers.box_coder import decode_deltas, encode_deltas
 from saccade.layers.fpn import FPN
-from saccade.layers.roi import BoxHead, LevelRule, RoIAlignLevels
-from saccade.layers.rpn import RPNHead, RPNTargets, box_distance, clip_to_sizes, rpn_losses, select_proposals
+from saccade.layers.padding import PaddingGuard
+from saccade.layers.roi import BoxHead, LevelRule, RoIAlignLevels, region_images
+from saccade.layers.rpn import EqualScores, RPNHead, RPNTargets, box_distance, clip_to_sizes, rpn_losses, select_proposals
 from saccade.layers.sampling import Choice, Sampler, choose_randomly
-from saccade.ops.suppression import best_per_image, suppress_in_groups
+from saccade.ops.suppression import best_of_regions
 from saccade.structures import Annotations
 
 SMOOTH_L1 = 1 / 9  # beta of the smooth L1 loss where it is used
@@ -32,13 +34,14 @@ class TwoStageSettings:
     """The numbers and switches of a two-stage detector; the defaults are mmdetection's Faster R-CNN R50-FPN.
 
     Structure: `channels` and `levels` of the pyramid, whose finest `levels - 1` the box head reads; `hidden` widths of the box head;
-    `class_agnostic` boxes; `roi_size` cells a side, `roi_samples` a cell (0: adaptive), `roi_aligned`, `roi_finest_scale`, `level_rule`.
+    `class_agnostic` boxes; `roi_size` cells a side, `roi_points` a cell (0: adaptive), `roi_aligned`, `roi_finest_scale`, `level_rule`.
     Anchors: sides `anchor_scale` times the stride, `anchor_ratios` height / width, `round_anchors`; `anchor_strides` "fixed" or, from the "grid",
     the input's size over the number of cells. Decoding: `clip_boxes` to the picture, `limit_both` growth and shrinkage.
-    Proposals, in training and testing: best of each level, overlap allowed, best of all, smallest side. Detections: score, overlap, number, smallest
-    side. First stage (`rpn_...`) and second (`roi_...`): overlaps for positive and negative, low-quality matches, number of samples and share
-    of positives, beta of the box loss (0: L1). `size_divisor`: what a picture alone would have been filled up to a multiple of; anchors beyond that
-    are not trained with `valid_anchors`.
+    Proposals, in training and testing: best of each level, overlap allowed, best of all, smallest side, which of equal scores comes first.
+    Detections: score, overlap, number, smallest side. First stage (`rpn_...`) and second (`roi_...`): overlaps for positive and negative,
+    low-quality matches, number of samples and share of positives, beta of the box loss (0: L1). `size_divisor`: what a picture alone is filled up to
+    a multiple of; anchors beyond that are not trained with `valid_anchors`. `reference_quirks`: as in the originals, pictures of a batch see what
+    they are filled up to, and boxes with negative coordinates may suppress some of another level or class.
     """
 
     channels: int = 256
@@ -46,7 +49,7 @@ class TwoStageSettings:
     hidden: tuple[int, ...] = (1024, 1024)
     class_agnostic: bool = False
     roi_size: int = 7
-    roi_samples: int = 0
+    roi_points: int = 0
     roi_aligned: bool = True
     roi_finest_scale: float = 56.0
     level_rule: LevelRule = "mmdet"
@@ -65,6 +68,7 @@ class TwoStageSettings:
     test_proposals: int = 1000
     proposal_nms: float = 0.7
     proposal_min_size: float = 0.0
+    equal_scores: EqualScores = "anchor"
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
@@ -79,16 +83,17 @@ class TwoStageSettings:
     rpn_box_beta: float = 0.0
     roi_positive: float = 0.5
     roi_negative: float = 0.5
-    roi_samples_number: int = 512
+    roi_samples: int = 512
     roi_positive_fraction: float = 0.25
     roi_box_beta: float = 0.0
+    reference_quirks: bool = False
 
 
 MMDET = TwoStageSettings()
 TORCHVISION = TwoStageSettings(
-    roi_samples=2, roi_aligned=False, level_rule="torchvision", round_anchors=True, anchor_strides="grid", valid_anchors=False, limit_both=False,
-    train_proposals=2000, proposal_min_size=1e-3, detection_min_size=1e-2, rpn_minimum=0.0, rpn_ties="own", rpn_at_least_one=False,
-    rpn_box_beta=SMOOTH_L1, roi_box_beta=SMOOTH_L1,
+    roi_points=2, roi_aligned=False, level_rule="torchvision", round_anchors=True, anchor_strides="grid", valid_anchors=False, limit_both=False,
+    train_proposals=2000, proposal_min_size=1e-3, equal_scores="logit", detection_min_size=1e-2, rpn_minimum=0.0, rpn_ties="own",
+    rpn_at_least_one=False, rpn_box_beta=SMOOTH_L1, roi_box_beta=SMOOTH_L1,
 )
 # caffe has mmdetection's rules; what differs are its backbone (stride in the 1x1 convolution) and its pixels (BGR, without a deviation).
 PRESETS: Mapping[str, TwoStageSettings] = {"mmdet": MMDET, "caffe": MMDET, "torchvision": TORCHVISION}
@@ -103,7 +108,7 @@ class Truth(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """Sampled regions of a picture: `boxes` (n, 4), positives first; `labels` (n,), K for background; `deltas` (p, 4) of the p positives."""
+    """Sampled regions of a picture: `boxes` (n, 4), positives first; `labels` (n,), logits, K for background; `deltas` (p, 4) of the p positives."""
 
     boxes: Tensor
     labels: Tensor
@@ -113,26 +118,37 @@ class Regions(NamedTuple):
 class TwoStage(nn.Module):
     """The detector of `num_classes` over a `backbone` (a module with `channels` and `strides`, finest first).
 
-    `choose`: how some of too many candidates are drawn in training.
+    In eval mode a picture gives the same whatever else is in its batch: what lies beyond it, filled up to a multiple of `size_divisor` as it is
+    alone, is hidden. In training it is seen, as by the originals, because hiding costs memory.
+    `logit_of_label`: the class logit of each label, where the class head has more (released weights with a logit for every COCO id); as many as
+    labels and in their order unless given. `choose`: how some of too many candidates are drawn in training.
     """
 
+    logit_of_label: Tensor
+
     def __init__(
-        self, *, num_classes: int, backbone: Any, settings: TwoStageSettings = MMDET, choose: Choice = choose_randomly
+        self, *, num_classes: int, backbone: Any, settings: TwoStageSettings = MMDET, logit_of_label: Sequence[int] | None = None,
+        choose: Choice = choose_randomly,
     ) -> None:
         super().__init__()
-        self.num_classes, self.settings = num_classes, settings
+        places = list(range(num_classes) if logit_of_label is None else logit_of_label)
+        if len(places) != num_classes or len(set(places)) != num_classes or min(places, default=-1) < 0:
+            raise ValueError(f"{num_classes} classes need as many distinct logits, from 0; got {places}")
+        self.register_buffer("logit_of_label", torch.tensor(places), persistent=False)
+        self.num_logits, self.settings = max(places) + 1, settings
         self.backbone = backbone
         self.neck = FPN(in_channels=backbone.channels, channels=settings.channels, levels=settings.levels)
         self.strides = [*backbone.strides]
         while len(self.strides) < settings.levels:
             self.strides.append(2 * self.strides[-1])
         self.rpn_head = RPNHead(channels=settings.channels, anchors=len(settings.anchor_ratios))
+        self._guards = [PaddingGuard(part) for part in (backbone, self.neck, self.rpn_head)]
         self.roi_align = RoIAlignLevels(
-            size=settings.roi_size, strides=backbone.strides, samples=settings.roi_samples, aligned=settings.roi_aligned,
+            size=settings.roi_size, strides=backbone.strides, samples=settings.roi_points, aligned=settings.roi_aligned,
             finest_scale=settings.roi_finest_scale, level_rule=settings.level_rule,
         )
         self.box_head = BoxHead(
-            num_classes=num_classes, in_channels=settings.channels, roi_size=settings.roi_size, hidden=settings.hidden,
+            num_classes=self.num_logits, in_channels=settings.channels, roi_size=settings.roi_size, hidden=settings.hidden,
             class_agnostic=settings.class_agnostic,
         )
         self.rpn_assigner = MaxIoUAssigner(
@@ -140,7 +156,7 @@ class TwoStage(nn.Module):
         )
         self.roi_assigner = MaxIoUAssigner(positive=settings.roi_positive, negative=settings.roi_negative, low_quality=False)
         self.rpn_sampler = Sampler(settings.rpn_samples, settings.rpn_positive_fraction, choose=choose)
-        self.roi_sampler = Sampler(settings.roi_samples_number, settings.roi_positive_fraction, choose=choose)
+        self.roi_sampler = Sampler(settings.roi_samples, settings.roi_positive_fraction, choose=choose)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> dict[str, Any]:
         """Normalised `images` (N, 3, H, W), `padding` (N, H, W) bool, to `features`, `rpn_logits`, `rpn_deltas`, `sizes`, `canvas`, `proposals`.
@@ -148,13 +164,28 @@ class TwoStage(nn.Module):
         Lists a level, finest first: features (N, C, h, w), rpn_logits (N, A, h, w), rpn_deltas (N, 4A, h, w). `sizes` (N, 2): (height, width) of each
         picture without padding; `canvas` (H, W). `proposals`: (p_i, 4) an image, best first, detached, as many as the mode asks for.
         """
-        features = self.extract(images)
-        logits, deltas = self.rpn_head(features)
-        outputs = {
-            "features": features, "rpn_logits": logits, "rpn_deltas": deltas, "sizes": picture_sizes(images, padding),
-            "canvas": (int(images.shape[-2]), int(images.shape[-1])),
-        }
+        outputs = self.maps(images, padding)
         return outputs | {"proposals": self.propose(outputs, self.training)}
+
+    def maps(self, images: Tensor, padding: Tensor | None = None) -> dict[str, Any]:
+        """What `forward` gives, but for the proposals."""
+        canvas = (int(images.shape[-2]), int(images.shape[-1]))
+        outputs: dict[str, Any] = {"sizes": picture_sizes(images, padding), "canvas": canvas}
+        own = self._filled(outputs)
+        beyond = None if self.training or self.settings.reference_quirks else places_beyond(own, canvas)
+        with ExitStack() as hidden:
+            for guard in self._guards:
+                hidden.enter_context(guard.hide(beyond))
+            features = self.extract(images)
+            logits, deltas = self.rpn_head(features)
+        if beyond is not None:
+            features = [extend_edges(f, (own / stride).ceil()) for f, stride in zip(features, self.strides, strict=True)]
+        return outputs | {"features": features, "rpn_logits": logits, "rpn_deltas": deltas}
+
+    def _filled(self, outputs: Mapping[str, Any]) -> Tensor:
+        """(N, 2) height and width of each picture filled up to a multiple of `size_divisor`, within the canvas."""
+        sizes, divisor = outputs["sizes"], self.settings.size_divisor
+        return torch.minimum((sizes / divisor).ceil() * divisor, sizes.new_tensor(outputs["canvas"]))
 
     def extract(self, images: Tensor) -> list[Tensor]:
         """The pyramid of normalised `images` (N, 3, H, W): (N, C, h, w) a level, finest first."""
@@ -183,6 +214,8 @@ class TwoStage(nn.Module):
             per_level=settings.train_per_level if training else settings.test_per_level,
             total=settings.train_proposals if training else settings.test_proposals,
             iou_threshold=settings.proposal_nms, min_size=settings.proposal_min_size, clip=settings.clip_boxes, limit_both=settings.limit_both,
+            inside=None if training or settings.reference_quirks else self._anchors_inside(outputs),
+            equal_scores=settings.equal_scores, reference_quirks=settings.reference_quirks,
         )
 
     def box_outputs(self, features: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -199,27 +232,22 @@ class TwoStage(nn.Module):
     def decode(self, logits: Tensor, deltas: Tensor, rois: Sequence[Tensor], sizes: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The detections that `logits` (R, K + 1) and `deltas` (R, 4K) say of `rois` in pictures of `sizes` (N, 2)."""
         settings = self.settings
-        scores = logits.float().softmax(-1)[:, :-1]
-        boxes = self.class_boxes(deltas, rois, sizes)
-        image_of = torch.repeat_interleave(torch.tensor([len(own) for own in rois], device=logits.device))
-        region, label = (scores > settings.score_threshold).nonzero(as_tuple=True)
-        boxes, scores, image = boxes[region, label], scores[region, label], image_of[region]
-        if settings.detection_min_size is not None:
-            large = ((boxes[:, 2:] - boxes[:, :2]) >= settings.detection_min_size).all(1)
-            boxes, scores, image, label = boxes[large], scores[large], image[large], label[large]
-        kept = suppress_in_groups(boxes, scores, image * self.num_classes + label, settings.nms_threshold)
-        best = best_per_image(kept, image, len(rois), settings.max_detections)
-        return [(boxes[index], scores[index], label[index]) for index in best]
+        scores = logits.float().softmax(-1)[:, self.logit_of_label]
+        boxes = self.class_boxes(deltas, rois, sizes)[:, self.logit_of_label]
+        best = best_of_regions(
+            boxes, scores, region_images(rois), len(rois), score_threshold=settings.score_threshold, iou_threshold=settings.nms_threshold,
+            most=settings.max_detections, min_size=settings.detection_min_size, reference_quirks=settings.reference_quirks,
+        )
+        return [(boxes[region, label], scores[region, label], label) for region, label in best]
 
     def class_boxes(self, deltas: Tensor, rois: Sequence[Tensor], sizes: Tensor) -> Tensor:
-        """(R, K, 4) the box of each class that `deltas` (R, 4K) make of each region of `rois`."""
+        """(R, K, 4) the box of each class (logit) that `deltas` (R, 4K) make of each region of `rois`."""
         joined, settings = torch.cat(list(rois)), self.settings
         steps = deltas.float().unflatten(1, (-1, 4))
         boxes = decode_deltas(steps, joined[:, None].float(), settings.roi_stds, limit_both=settings.limit_both)
         if settings.clip_boxes:
-            own = torch.repeat_interleave(sizes, torch.tensor([len(r) for r in rois], device=sizes.device), dim=0)
-            boxes = clip_to_sizes(boxes, own)
-        return boxes.expand(-1, self.num_classes, -1)
+            boxes = clip_to_sizes(boxes, sizes[region_images(rois)])
+        return boxes.expand(-1, self.num_logits, -1)
 
     def losses(self, outputs: Mapping[str, Any], truths: Sequence[Truth]) -> dict[str, Tensor]:
         """`loss_rpn_cls`, `loss_rpn_bbox` (sums over the levels), `loss_cls` and `loss_bbox`, for outputs of training mode."""
@@ -239,23 +267,20 @@ class TwoStage(nn.Module):
     def anchor_targets(self, outputs: Mapping[str, Any], truths: Sequence[Truth], anchors: Sequence[Tensor]) -> RPNTargets:
         """What a sample of the `anchors` learns from `truths`."""
         joined = torch.cat(list(anchors))
-        inside = self._trained_anchors(outputs)
+        inside: Sequence[Tensor | None] = [None] * len(truths)
+        if self.settings.valid_anchors:
+            inside = list(torch.cat(self._anchors_inside(outputs), 1))
         assigned = [assign_inside(self.rpn_assigner, joined, t.boxes, ok) for t, ok in zip(truths, inside, strict=True)]
         matched = torch.stack([a.matched for a in assigned])
         positive, negative = self.rpn_sampler.masks(Assignment(matched, torch.stack([a.overlaps for a in assigned])))
         boxes = torch.stack([t.boxes[m.clamp(min=0)] if len(t.boxes) else joined for t, m in zip(truths, matched, strict=True)])
         return RPNTargets(positive, negative, boxes)
 
-    def _trained_anchors(self, outputs: Mapping[str, Any]) -> Sequence[Tensor | None]:
-        """(anchors,) bool an image: those in cells that start within the picture filled up to `size_divisor`; None for all."""
-        settings = self.settings
-        sizes, canvas = outputs["sizes"], outputs["canvas"]
-        if not settings.valid_anchors:
-            return [None] * len(sizes)
-        filled = (sizes / settings.size_divisor).ceil() * settings.size_divisor
-        filled = torch.minimum(filled, filled.new_tensor(canvas))
-        cells = [cells_inside(logits.shape[-2:], stride, filled) for logits, stride in zip(outputs["rpn_logits"], self.strides, strict=True)]
-        return list(torch.cat([own.repeat_interleave(len(settings.anchor_ratios), 1) for own in cells], 1))
+    def _anchors_inside(self, outputs: Mapping[str, Any]) -> list[Tensor]:
+        """(N, h * w * A) bool a level: the anchors in cells that start within the picture as it is filled up alone."""
+        own, anchors = self._filled(outputs), len(self.settings.anchor_ratios)
+        grids = [(int(logits.shape[-2]), int(logits.shape[-1])) for logits in outputs["rpn_logits"]]
+        return [cells_inside(grid, stride, own).repeat_interleave(anchors, 1) for grid, stride in zip(grids, self.strides, strict=True)]
 
     @torch.no_grad()
     def sample_regions(self, proposals: Tensor, truth: Truth) -> Regions:
@@ -264,16 +289,16 @@ class TwoStage(nn.Module):
         matched = self.roi_assigner(boxes, truth.boxes).matched
         sampled = self.roi_sampler(Assignment(matched, boxes.new_zeros(len(boxes))))
         own = matched[sampled.positive]
-        background = torch.full_like(sampled.negative, self.num_classes)
+        background = torch.full_like(sampled.negative, self.num_logits)
         deltas = encode_deltas(truth.boxes[own], boxes[sampled.positive], self.settings.roi_stds)
-        return Regions(boxes[torch.cat(sampled)], torch.cat([truth.labels[own], background]), deltas)
+        return Regions(boxes[torch.cat(sampled)], torch.cat([self.logit_of_label[truth.labels[own]], background]), deltas)
 
     def second_stage_losses(self, features: Sequence[Tensor], regions: Sequence[Regions]) -> dict[str, Tensor]:
         """`loss_cls` and `loss_bbox` over the sampled `regions`, one an image."""
         logits, deltas = self.box_outputs(features, [r.boxes for r in regions])
         labels = torch.cat([r.labels for r in regions])
         number = max(len(labels), 1)
-        positive = (labels < self.num_classes).nonzero().squeeze(1)
+        positive = (labels < self.num_logits).nonzero().squeeze(1)
         steps = deltas.float().unflatten(1, (-1, 4))[positive]
         steps = steps[:, 0] if self.settings.class_agnostic else steps[torch.arange(len(positive), device=steps.device), labels[positive]]
         distance = box_distance(steps, torch.cat([r.deltas for r in regions]), self.settings.roi_box_beta)
@@ -289,6 +314,23 @@ def assign_inside(assigner: MaxIoUAssigner, anchors: Tensor, objects: Tensor, in
     overlaps = anchors.new_zeros(len(anchors))
     matched[inside], overlaps[inside] = found
     return Assignment(matched, overlaps)
+
+
+def places_beyond(sizes: Tensor, canvas: tuple[int, int]) -> Tensor | None:
+    """(N, H, W) bool: pixels of a `canvas` (H, W) right of or below pictures of `sizes` (N, 2); None where there are none."""
+    if bool((sizes == sizes.new_tensor(canvas)).all()):
+        return None
+    rows, columns = (torch.arange(length, device=sizes.device) >= sizes[:, axis, None] for axis, length in enumerate(canvas))
+    return rows[:, :, None] | columns[:, None]
+
+
+def extend_edges(features: Tensor, cells: Tensor) -> Tensor:
+    """`features` (N, C, h, w) with what lies beyond the first `cells` (N, 2) (rows, columns) of each replaced by the last of these."""
+    height, width = features.shape[-2:]
+    rows = torch.minimum(torch.arange(height, device=features.device), cells[:, :1] - 1).long()  # (N, h)
+    columns = torch.minimum(torch.arange(width, device=features.device), cells[:, 1:] - 1).long()
+    image = torch.arange(len(features), device=features.device)[:, None, None]
+    return features[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
 def picture_sizes(images: Tensor, padding: Tensor | None) -> Tensor:

@@ -21,16 +21,21 @@ class FasterRCNN(Model):
     """Detector of `classes`.
 
     `preset`: whose rules hold where `settings` are not given: "mmdet", "caffe" (mmdetection's with caffe's pixels: BGR, without a deviation) or
-    "torchvision". `pixel_norm`: that of the preset unless given.
+    "torchvision". `category_ids`: the number that each class has in released weights whose class head knows all COCO ids from 1 to 90
+    (torchvision's); None: the class head has one logit a class. `pixel_norm`: that of the preset unless given. Raises ValueError where `category_ids`
+    are not one distinct number from 1 a class.
     """
 
     def __init__(
         self, *, classes: Sequence[str], backbone: TimmBackbone, preset: Literal["mmdet", "caffe", "torchvision"] = "mmdet",
-        settings: TwoStageSettings | None = None, pixel_norm: PixelNorm | None = None,
+        settings: TwoStageSettings | None = None, category_ids: Sequence[int] | None = None, pixel_norm: PixelNorm | None = None,
     ) -> None:
         super().__init__(classes, pixel_norm or preset_pixels(preset))
         self.preset = preset
-        self.detector = TwoStage(num_classes=len(self.classes), backbone=backbone, settings=settings or PRESETS[preset])
+        self.detector = TwoStage(
+            num_classes=len(self.classes), backbone=backbone, settings=settings or PRESETS[preset],
+            logit_of_label=None if category_ids is None else [number - 1 for number in category_ids],
+        )
 
     def forward(self, batch: Batch) -> Outputs:
         """`features`, `rpn_logits`, `rpn_deltas`, `sizes`, `canvas` and `proposals`, as `TwoStage.forward` gives them."""

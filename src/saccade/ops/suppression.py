@@ -11,17 +11,28 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+_MMCV_SPLITS = 10_000
+_ONE_GROUP_AT_A_TIME = 1000  # boxes from which, on the CPU, suppression group by group is faster than all groups at once
 
-def suppress_in_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+
+def suppress_in_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, *, reference_quirks: bool = False) -> Tensor:
     """Indices of the boxes that survive greedy suppression among their own group, best score first.
 
     `boxes` (n, 4), `scores` (n,), `groups` (n,) non-negative integers. Groups are moved apart in float64, where the shift costs no precision.
+    `reference_quirks`: moved by the largest coordinate only, in the boxes' own precision, as mmcv does with fewer than 10000 boxes: negative
+    coordinates then reach into the group before.
     """
     if boxes.numel() == 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
-    apart = boxes.double()
+    if reference_quirks and len(boxes) < _MMCV_SPLITS:
+        return nms(boxes + (groups.to(boxes.dtype) * (boxes.max() + 1)).unsqueeze(1), scores, iou_threshold)
+    apart, order = boxes.double(), scores.double()
+    if boxes.device.type == "cpu" and len(boxes) > _ONE_GROUP_AT_A_TIME:
+        members = groups.argsort(stable=True).split(torch.bincount(groups).tolist())
+        kept = torch.cat([own[nms(apart[own], order[own], iou_threshold)] for own in members if len(own)]).sort().values
+        return kept[order[kept].argsort(descending=True, stable=True)]
     low, high = apart.aminmax()
-    return nms(apart + (groups * (high - low + 1)).unsqueeze(1), scores.double(), iou_threshold)
+    return nms(apart + (groups * (high - low + 1)).unsqueeze(1), order, iou_threshold)
 
 
 def best_detections(
@@ -46,6 +57,25 @@ def best_detections(
             break
         look *= 4
     return [(boxes[index], found[index], label[index]) for index in best_per_image(kept, image, num_images, most)]
+
+
+def best_of_regions(
+    boxes: Tensor, scores: Tensor, image: Tensor, num_images: int, *, score_threshold: float, iou_threshold: float, most: int,
+    min_size: float | None = None, reference_quirks: bool = False,
+) -> list[tuple[Tensor, Tensor]]:
+    """(region (n,), class (n,)) indices of the best `most` detections of every image after suppression within each class, best first.
+
+    `boxes` (R, K, 4): each region's box as each class; `scores` (R, K); `image` (R,) of each region. Candidates score above `score_threshold`, and
+    neither of their sides is below `min_size`.
+    """
+    candidates = scores > score_threshold
+    if min_size is not None:
+        candidates &= ((boxes[..., 2:] - boxes[..., :2]) >= min_size).all(-1)
+    region, label = candidates.nonzero(as_tuple=True)
+    image = image[region]
+    groups = image * scores.shape[1] + label
+    kept = suppress_in_groups(boxes[region, label], scores[region, label], groups, iou_threshold, reference_quirks=reference_quirks)
+    return [(region[index], label[index]) for index in best_per_image(kept, image, num_images, most)]
 
 
 def best_per_image(kept: Tensor, image: Tensor, num_images: int, most: int) -> list[Tensor]:

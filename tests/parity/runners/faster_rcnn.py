@@ -45,7 +45,7 @@ def build_settings(architecture: Case) -> TwoStageSettings:
     return TwoStageSettings(
         channels=architecture["neck"]["out_channels"], levels=architecture["neck"]["levels"], hidden=tuple(roi["shared_fcs"]),
         class_agnostic=roi["class_agnostic"], clip_boxes=architecture["box_clipping"],
-        roi_size=roi["align"]["size"], roi_samples=0 if roi["align"]["sampling"] == "adaptive" else roi["align"]["sampling"],
+        roi_size=roi["align"]["size"], roi_points=0 if roi["align"]["sampling"] == "adaptive" else roi["align"]["sampling"],
         roi_aligned=roi["align"]["aligned"], roi_finest_scale=roi["align"]["finest_scale"], roi_stds=tuple(roi["stds"]),
         anchor_scale=rpn["anchors"]["scale"], anchor_ratios=tuple(rpn["anchors"]["ratios"]),
         train_per_level=rpn["train_proposals"]["per_level"], train_proposals=rpn["train_proposals"]["total"],
@@ -54,7 +54,7 @@ def build_settings(architecture: Case) -> TwoStageSettings:
         rpn_positive=rpn["assigner"]["positive"], rpn_negative=rpn["assigner"]["negative"], rpn_minimum=rpn["assigner"]["minimum"],
         rpn_samples=rpn["sampler"]["number"], rpn_positive_fraction=rpn["sampler"]["positive_fraction"], rpn_box_beta=_beta(rpn["losses"]["box"]),
         roi_positive=roi["assigner"]["positive"], roi_negative=roi["assigner"]["negative"],
-        roi_samples_number=roi["sampler"]["number"], roi_positive_fraction=roi["sampler"]["positive_fraction"],
+        roi_samples=roi["sampler"]["number"], roi_positive_fraction=roi["sampler"]["positive_fraction"],
         roi_box_beta=_beta(roi["losses"]["box"]),
     )
 

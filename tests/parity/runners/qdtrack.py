@@ -104,14 +104,14 @@ def build_qdtrack(architecture: Case, **changes: Any) -> QDTrack:
     betas = {"smooth l1, beta 1/9": SMOOTH_L1, "l1": 0.0}
     settings = TwoStageSettings(
         channels=neck["out_channels"], levels=neck["levels"], hidden=tuple(roi["shared_fcs"]), class_agnostic=roi["class_agnostic"],
-        roi_size=roi["align"]["size"], roi_samples=0, roi_aligned=roi["align"]["aligned"], roi_finest_scale=roi["align"]["finest_scale"],
+        roi_size=roi["align"]["size"], roi_points=0, roi_aligned=roi["align"]["aligned"], roi_finest_scale=roi["align"]["finest_scale"],
         anchor_scale=rpn["anchors"]["scale"], anchor_ratios=tuple(rpn["anchors"]["ratios"]), clip_boxes=architecture["box_clipping"],
         roi_stds=tuple(roi["stds"]), train_per_level=rpn["train_proposals"]["per_level"], train_proposals=rpn["train_proposals"]["total"],
         test_per_level=rpn["test_proposals"]["per_level"], test_proposals=rpn["test_proposals"]["total"], proposal_nms=rpn["test_proposals"]["nms"],
         score_threshold=test["score_threshold"], nms_threshold=test["nms"], max_detections=test["max_detections"],
         rpn_positive=rpn["assigner"]["positive"], rpn_negative=rpn["assigner"]["negative"], rpn_minimum=rpn["assigner"]["minimum"],
         rpn_samples=rpn["sampler"]["number"], rpn_positive_fraction=rpn["sampler"]["positive_fraction"], rpn_box_beta=betas[rpn["losses"]["box"]],
-        roi_positive=roi["assigner"]["positive"], roi_negative=roi["assigner"]["negative"], roi_samples_number=roi["sampler"]["number"],
+        roi_positive=roi["assigner"]["positive"], roi_negative=roi["assigner"]["negative"], roi_samples=roi["sampler"]["number"],
         roi_positive_fraction=roi["sampler"]["positive_fraction"], roi_box_beta=betas[roi["losses"]["box"]],
     )
     head = TrackHead(
