@@ -20,7 +20,7 @@ from saccade.data.combination import present_classes
 from saccade.data.contract import Dataset, Problem
 from saccade.data.decoding import image_size, read_image
 from saccade.errors import DataError
-from saccade.structures import Annotations
+from saccade.structures import Annotations, first_frame
 
 _SMALL, _MEDIUM = 32.0**2, 96.0**2  # COCO's limits of object areas in pixels
 
@@ -97,7 +97,7 @@ def _inspect_image(
 ) -> tuple[int, int] | None:
     """Adds what is wrong with the image and returns its (height, width), None where it can't be read."""
     if path is None:
-        image = dataset[index].size if verify or index == 0 else None
+        image = first_frame(dataset[index]).size if verify or index == 0 else None
         found.image_sizes.update([image] if image is not None else [])
         return image
     problems, file = found.problems, str(path)

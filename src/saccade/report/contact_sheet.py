@@ -11,7 +11,7 @@ from torch import Tensor
 from saccade.data.contract import Dataset
 from saccade.errors import DataError
 from saccade.report.drawing import LEGIBLE, draw, to_picture
-from saccade.structures import Annotations, Panoptic, Sample
+from saccade.structures import Annotations, Panoptic, Sample, first_frame
 
 _MARGIN, _CAPTION = 8, 20
 _CELL = LEGIBLE  # the smallest at which names are drawn without enlarging
@@ -35,7 +35,7 @@ def contact_sheet(dataset: Dataset, indices: Sequence[int] | None = None, *, cou
         pen.rectangle((left, top, left + _CELL - 1, top + _CELL - 1), fill=_FAINT)
         caption = dataset.item_id(index)
         try:
-            sample = dataset[index]
+            sample = first_frame(dataset[index])
         except DataError:
             pen.text((left + _CELL // 2, top + _CELL // 2), "can't be read", fill=_INK, font=font, anchor="mm")
         else:

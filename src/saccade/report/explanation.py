@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.learning.groups import ParameterGroup
 from saccade.models.contract import Model
-from saccade.structures import Annotations, Batch, Panoptic, Sample
+from saccade.structures import Annotations, Batch, Clip, Panoptic, Sample, first_frame
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def _short(file: str) -> str:
     return next((path[len(root) + 1 :] for root in roots if path.startswith(root + "/")), path)
 
 
-def follow_sample(sample: Sample, transforms: Sequence[Callable[[Sample], Sample]], source: object) -> tuple[list[SampleStep], Sample]:
-    """The sample as its data set `source` gives it and after each of `transforms`, and the last of them."""
+def follow_sample(sample: Any, transforms: Sequence[Callable[[Any], Any]], source: object) -> tuple[list[SampleStep], Any]:
+    """The sample (or clip) as its data set `source` gives it and after each of `transforms`, and the last of them."""
     steps = [_describe(type(source).__name__, where_written(source), sample)]
     for transform in transforms:
         sample = transform(sample)
@@ -120,8 +120,10 @@ def follow_sample(sample: Sample, transforms: Sequence[Callable[[Sample], Sample
     return steps, sample
 
 
-def _describe(name: str, where: str, sample: Sample) -> SampleStep:
-    rows = [("image", *_tensor_facts(sample.image))]
+def _describe(name: str, where: str, item: Sample | Clip) -> SampleStep:
+    sample = first_frame(item)
+    rows = [] if isinstance(item, Sample) else [("clip", "list", f"{len(item)} frames", "of which this is the first")]
+    rows.append(("image", *_tensor_facts(sample.image)))
     for f in fields(Annotations):
         value = getattr(sample, f.name)
         if isinstance(value, Tensor):

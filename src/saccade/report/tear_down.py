@@ -129,7 +129,7 @@ def _transforms(data: Mapping[str, Any], recipe: Recipe) -> list[Callable[[Sampl
     return [build(spec, where=f"data.{section}.{i}", origins=recipe.origins) for i, spec in enumerate(data.get(section) or [])]
 
 
-def _fitting(sample: Sample, model: Model, stand_in: bool) -> Sample:
+def _fitting(sample: Any, model: Model, stand_in: bool) -> Any:
     """A stand-in's labels as numbers that the model has, and a label for the whole image, which Town's frames have none of."""
     if not stand_in:
         return sample

@@ -106,6 +106,11 @@ class Sample(Annotations):
 Clip = Sequence[Sample]
 
 
+def first_frame(item: Sample | Clip) -> Sample:
+    """The sample itself, of a clip (a data set of pairs gives such) the first frame."""
+    return item if isinstance(item, Sample) else item[0]
+
+
 def make_sample(image: Tensor, annotations: Annotations | None = None, **meta: Any) -> Sample:
     """A sample from a (3, H, W) uint8 image, annotations in its pixels, and the fields of `Meta`.
 
