@@ -221,3 +221,9 @@ def test_the_contrast_reaches_the_track_head_and_what_it_shares() -> None:
     assert not any("rpn_head" in name or "box_head" in name for name in moved)
     with pytest.raises(InputError, match=r"contrast\(\) of the model, which SSD does not have"):
         PatchContrast()(context(detector(), seen))
+
+
+def test_of_a_tracker_pseudo_labels_train_the_detector_alone() -> None:
+    model, batch = tracker().eval(), images(1)
+    losses = PseudoLabelDetection()(context(model, Batch(batch.images, [objects([4.0, 4, 30, 40])], batch.metas)))
+    assert set(losses) == {"pseudo_loss_rpn_cls", "pseudo_loss_rpn_bbox", "pseudo_loss_cls", "pseudo_loss_bbox"}

@@ -117,6 +117,10 @@ class QDTrack(VideoModel):
     def _detection_losses(self, outputs: Outputs, targets: Sequence[Annotations]) -> dict[str, Tensor]:
         return self.detector.losses(outputs, self._truths(targets, outputs))
 
+    def detection_losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The detector's four losses alone, on images: what self-training on pseudo objects learns from."""
+        return self.detector.losses(outputs, self._truths(batch.targets, outputs))
+
     def contrast(
         self, key: Outputs, key_targets: Sequence[Annotations], reference: Outputs, reference_targets: Sequence[Annotations]
     ) -> dict[str, Tensor]:
