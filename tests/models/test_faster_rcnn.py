@@ -272,3 +272,11 @@ def test_presets_say_whose_rules_and_pixels_hold() -> None:
     assert model().head_keys() == ("detector.box_head.logits.", "detector.box_head.deltas.")
     groups = model().parameter_groups()
     assert groups["backbone"] and all(name.startswith("detector.backbone.") for name in groups["backbone"])
+
+
+def test_detection_thresholds_change_a_preset_but_settings_replace_it() -> None:
+    backbone = TimmBackbone(name="resnet10t")
+    found = FasterRCNN(classes=["a"], backbone=backbone, preset="torchvision", score_threshold=0.3, max_detections=7)
+    assert found.detector.settings == replace(PRESETS["torchvision"], score_threshold=0.3, max_detections=7)
+    with pytest.raises(ValueError, match="leave out one of the two"):
+        FasterRCNN(classes=["a"], backbone=backbone, preset="torchvision", settings=SMALL)

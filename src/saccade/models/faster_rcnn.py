@@ -5,6 +5,7 @@ The detector itself is `layers/two_stage.py`, which trackers build on as well; h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -15,25 +16,31 @@ from saccade.layers.two_stage import PRESETS, TwoStage, TwoStageSettings, truths
 from saccade.models.contract import Model
 from saccade.ops.boxes import clip_to_canvas
 from saccade.structures import Batch, Detections, Meta, Outputs, Prediction
+from saccade.structures.ranges import PositiveInt, Probability
 
 
 class FasterRCNN(Model):
     """Detector of `classes`.
 
-    `preset`: whose rules hold where `settings` are not given: "mmdet", "caffe" (mmdetection's with caffe's pixels: BGR, without a deviation) or
-    "torchvision". `category_ids`: the number that each class has in released weights whose class head knows all COCO ids from 1 to 90
-    (torchvision's); None: the class head has one logit a class. `pixel_norm`: that of the preset unless given. Raises ValueError where `category_ids`
-    are not one distinct number from 1 a class.
+    `preset`: whose rules hold: "mmdet", "caffe" (mmdetection's with caffe's pixels: BGR, without a deviation) or "torchvision"; for other rules
+    give all of them as `settings`. `score_threshold`, `nms_threshold`, `max_detections`: of the detections, where they differ from these.
+    `category_ids`: the number that each class has in released weights whose class head knows all COCO ids from 1 to 90 (torchvision's); None: the
+    class head has one logit a class. `pixel_norm`: that of the preset unless given. Raises ValueError where `category_ids` are not one distinct
+    number from 1 a class, and for settings besides the torchvision preset, whose rules they would replace.
     """
 
     def __init__(
         self, *, classes: Sequence[str], backbone: TimmBackbone, preset: Literal["mmdet", "caffe", "torchvision"] = "mmdet",
-        settings: TwoStageSettings | None = None, category_ids: Sequence[int] | None = None, pixel_norm: PixelNorm | None = None,
+        settings: TwoStageSettings | None = None, score_threshold: Probability | None = None, nms_threshold: Probability | None = None,
+        max_detections: PositiveInt | None = None, category_ids: Sequence[int] | None = None, pixel_norm: PixelNorm | None = None,
     ) -> None:
         super().__init__(classes, pixel_norm or preset_pixels(preset))
-        self.preset = preset
+        if settings is not None and preset == "torchvision":
+            raise ValueError("settings hold every rule, also those of the torchvision preset, which would then say nothing; leave out one of the two")
+        given = {"score_threshold": score_threshold, "nms_threshold": nms_threshold, "max_detections": max_detections}
+        rules = replace(settings or PRESETS[preset], **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
         self.detector = TwoStage(
-            num_classes=len(self.classes), backbone=backbone, settings=settings or PRESETS[preset],
+            num_classes=len(self.classes), backbone=backbone, settings=rules,
             logit_of_label=None if category_ids is None else [number - 1 for number in category_ids],
         )
 
