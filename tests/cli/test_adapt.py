@@ -147,6 +147,19 @@ def test_what_can_not_be_done_ends_with_code_2(place: Path, tmp_path: Path, caps
     assert "--model" in refused(place / "tent.yaml", "--from", weights)
 
 
+def test_train_and_explain_say_what_an_adapting_recipe_is_for(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", place / "tent.yaml", "--out", tmp_path / "run") == 2
+    assert "saccade adapt" in capsys.readouterr().err
+    assert run("explain", place / "tent.yaml") == 2
+    assert "--from" in capsys.readouterr().err
+    assert adapt(place, "teacher", tmp_path / "adapted", "run.best=null", "run.steps=1") == 0
+    capsys.readouterr()
+    assert run("explain", tmp_path / "adapted") == 0
+    said = capsys.readouterr().out
+    for part in ("pseudo_cls_loss", "MovingAverage", "ConfidentDetections", "PseudoLabelDetection", "view student"):
+        assert part in said, part
+
+
 def test_a_file_of_weights_needs_only_the_recipe_of_its_model(place: Path, tmp_path: Path) -> None:
     weights = find_checkpoint(place / "source") / "model.safetensors"
     words = ("--from", weights, "--model", place / "source.yaml", "--out", tmp_path / "run", "--accelerator", "cpu")

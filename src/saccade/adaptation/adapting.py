@@ -62,8 +62,10 @@ class Adapting:
         for term in terms:
             term.prepare(model)
         self.objective = Objective(model, self.teacher, terms, views or {}, objects, size_divisor)
+        self.optimizer = optimizer
         self._learns = any(p.requires_grad for p in model.parameters())
         self._inner = Supervised(model=self.objective, optimizer=optimizer, schedule=schedule, clip_norm=clip_norm)
+        self.schedule = self._inner.schedule
 
     @property
     def model(self) -> Model:

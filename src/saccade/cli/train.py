@@ -46,6 +46,8 @@ def command(
     check(loaded)
     if (allow_changes or allow_world_size_change) and not resume:
         raise InputError("--allow-changes and --allow-world-size-change are for --resume")
+    if loaded.section("model") is None and (loaded.section("learner") or {}).get("type") == "Adapting":
+        raise InputError(f"the recipe {loaded.name} adapts a model that is there already: saccade adapt {recipe} --from RUN [--to DATA]")
     folder = out if out is not None else _default_folder(recipe, loaded, resume)
 
     from saccade.engine.launch import started_by_launcher

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from saccade.adaptation.adapting import Adapting
 from saccade.data.contract import Dataset
 from saccade.data.randomness import sample_seed, seeded
 from saccade.data.town.dataset import Town
@@ -75,6 +76,11 @@ def explain(recipe: Recipe, model: Model | None = None) -> Explanation:
     if model is None:
         from saccade.engine.checkpoints import without_downloads
 
+        if recipe.section("model") is None:
+            raise InputError(
+                f"the recipe {recipe.name} has no model: it adapts one that `saccade adapt` is given with --from. Name the run folder that comes out"
+            )
+
         classes = _classes(recipe, made)
         model = build(without_downloads(recipe.section("model")), where="model", origins=recipe.origins, classes=classes)
     seed = int((recipe.section("run") or {}).get("seed") or 0)
@@ -90,7 +96,7 @@ def explain(recipe: Recipe, model: Model | None = None) -> Explanation:
     made.batch_size = len(batch)
     _look_inside(model, batch, made)
     if recipe.section("learner") is not None:
-        _look_at_learning(recipe, model, len(dataset), made)
+        _look_at_learning(recipe, model, batch, len(dataset), made)
     made.parts += _named_parts(recipe)
     return made
 
@@ -153,13 +159,15 @@ def _losses(model: Model, outputs: Outputs, batch: Batch, made: Explanation) -> 
     return list(loss_terms(terms))
 
 
-def _look_at_learning(recipe: Recipe, model: Model, length: int, made: Explanation) -> None:
+def _look_at_learning(recipe: Recipe, model: Model, batch: Batch, length: int, made: Explanation) -> None:
     learner = build_section(recipe, "learner", model=model)
     made.loop = loop_lines(run_steps)
     made.parts.append(("learner", type(learner).__name__, where_written(learner)))
-    if not isinstance(learner, Supervised):
+    if not isinstance(learner, Supervised | Adapting):
         made.notes.append(f"{type(learner).__name__} makes its parameter groups when a run starts; they are not shown")
         return
+    if isinstance(learner, Adapting):
+        _look_at_method(learner, batch, made)
     made.groups = learner.parameter_groups()
     made.optimizer = type(learner.optimizer).__name__
     settings: RunSettings = build_section(recipe, "run")
@@ -169,7 +177,18 @@ def _look_at_learning(recipe: Recipe, model: Model, length: int, made: Explanati
     made.parts.append(("schedule", _rates(learner, total, per_epoch), where_written(learner.schedule)))
 
 
-def _rates(learner: Supervised, total: int, per_epoch: int) -> str:
+def _look_at_method(learner: Adapting, batch: Batch, made: Explanation) -> None:
+    """The losses that the terms give, instead of the model's own, and what the method is made of."""
+    objective = learner.objective
+    with torch.no_grad():
+        made.losses = list(loss_terms(objective(batch)["losses"]))
+    parts: list[tuple[str, object]] = [("teacher", learner.follows), ("pseudo objects", objective.objects)]
+    parts += [(f"view {name}", view) for name, view in objective.views.items()]
+    parts += [("term", term) for term in objective.terms]
+    made.parts += [(kind, type(part).__name__, where_written(part)) for kind, part in parts if part is not None]
+
+
+def _rates(learner: Supervised | Adapting, total: int, per_epoch: int) -> str:
     """The rate of a group without multiplier over the run."""
     steps = sorted({0, total // 100, total // 4, total // 2, 3 * total // 4, total - 1})
     rates = [f"{learner.schedule.lr(step, learner.optimizer.lr, total, per_epoch):.3g} at {step}" for step in steps]
