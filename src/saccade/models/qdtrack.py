@@ -20,7 +20,7 @@ from saccade.layers.contrastive import cosine_loss, instance_targets, multi_posi
 from saccade.layers.pixels import IMAGENET_MEAN, PixelNorm
 from saccade.layers.sampling import Sampler
 from saccade.layers.track_head import TrackHead
-from saccade.layers.two_stage import MMDET, SMOOTH_L1, Truth, TwoStage, TwoStageSettings, picture_sizes, truths_of
+from saccade.layers.two_stage import MMDET, SMOOTH_L1, Truth, TwoStage, TwoStageSettings, truths_of
 from saccade.models.contract import VideoModel
 from saccade.ops.boxes import clip_to_canvas
 from saccade.structures import Annotations, Batch, Detections, Outputs, Prediction
@@ -57,8 +57,8 @@ class QDTrack(VideoModel):
     `track_weight` and `aux_weight`: of the two losses on embeddings. `learn_both`: the detector learns on both frames of a pair, which costs little,
     as both are computed anyway; the original learns on the key frame alone. `pixel_norm`: caffe's BGR statistics unless given.
 
-    `reference_quirks`: as in the original, objects whose instance id is 0 never match, objects outside the picture are learnt, and fewer samples are
-    drawn than could be.
+    `reference_quirks`: as in the original, objects whose instance id is 0 never match, objects outside the picture are learnt, fewer samples are
+    drawn than could be, and the detector has its own quirks (`TwoStageSettings`).
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class QDTrack(VideoModel):
         learn_both: bool = False, pixel_norm: PixelNorm | None = None, reference_quirks: bool = False,
     ) -> None:
         super().__init__(classes, pixel_norm or PixelNorm(mean=IMAGENET_MEAN, std=(1.0, 1.0, 1.0), channel_order="bgr"))
+        settings = replace(settings, reference_quirks=settings.reference_quirks or reference_quirks)
         self.detector = TwoStage(num_classes=len(self.classes), backbone=backbone, settings=settings)
         self.track_head = track_head or TrackHead(in_channels=settings.channels, strides=backbone.strides)
         self.tracker, self.track_weight, self.aux_weight = tracker, track_weight, aux_weight
@@ -89,18 +90,13 @@ class QDTrack(VideoModel):
         count = len(batch)
         images = batch.images.transpose(0, 1).flatten(0, 1)  # (2N, 3, H, W), the keys first
         padding = None if batch.padding is None else batch.padding.transpose(0, 1).flatten(0, 1)
-        normalised = self.pixel_norm(images, padding)
-        features = self.detector.extract(normalised)
-        logits, deltas = self.detector.rpn_head(features)
-        maps = {"features": features, "rpn_logits": logits, "rpn_deltas": deltas}
-        sizes, canvas = picture_sizes(normalised, padding), (int(images.shape[-2]), int(images.shape[-1]))
+        both = self.detector.maps(self.pixel_norm(images, padding), padding)
         frames = []
         for own, training in ((slice(0, count), self.training), (slice(count, None), False)):
-            part: dict[str, Any] = {name: [level[own] for level in levels] for name, levels in maps.items()}
-            part |= {"sizes": sizes[own], "canvas": canvas}
+            part: dict[str, Any] = {name: [level[own] for level in both[name]] for name in ("features", "rpn_logits", "rpn_deltas")}
+            part |= {"sizes": both["sizes"][own], "canvas": both["canvas"]}
             frames.append(part | {"proposals": self.detector.propose(part, training)})
-        proposals = frames[0]["proposals"] + frames[1]["proposals"]
-        return frames[0] | {"reference": frames[1], "both": {**maps, "sizes": sizes, "canvas": canvas, "proposals": proposals}}
+        return frames[0] | {"reference": frames[1], "both": both | {"proposals": frames[0]["proposals"] + frames[1]["proposals"]}}
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The detector's four losses on the key frames (or both), and `loss_track` and `loss_track_aux` on the pairs.
