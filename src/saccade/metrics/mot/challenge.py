@@ -83,6 +83,13 @@ def check_table(table: MotTable, whose: str) -> None:
     """Raises `DataError` for detections, whose ids are all -1, and for an id that comes twice in a frame; `whose` the table is, for the message."""
     if len(table) and (table.ids == -1).all():
         raise DataError(f"{table.path}: every id is -1, so these are detections, not tracks; track them first (saccade track)")
+    if not len(table):
+        return
+    lowest, highest = int(table.ids.min()), int(table.ids.max())
+    if (highest - lowest) * int(table.frame.max()) < 2**62:
+        keys = np.sort(table.frame * (highest - lowest + 1) + (table.ids - lowest))
+        if (keys[1:] != keys[:-1]).all():
+            return
     order = np.lexsort((table.ids, table.frame))
     twice = np.flatnonzero((np.diff(table.frame[order]) == 0) & (np.diff(table.ids[order]) == 0))
     if len(twice):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from saccade.metrics.mot.assignment import alone, best_of_frame, contested
+from saccade.metrics.mot.assignment import Groups, alone, contests
 from saccade.metrics.mot.pairs import EPSILON
 from saccade.metrics.mot.prepared import Prepared
 
@@ -107,13 +107,13 @@ def _partners(data: Prepared, before: np.ndarray, iou_threshold: float) -> tuple
     chosen = alone(near.truth, near.found, len(data.ids), len(data.found_ids))
     partner = np.full(len(data.ids), -1)
     partner[near.truth[chosen]] = data.found_ids[near.found[chosen]]
-    for own, still_open in contested(near.truth, chosen, data.frame):  # in the order of frames, for each needs the partners before
-        truth, found = near.truth[own], near.found[own]
-        earlier = before[truth]
-        keeps = (earlier >= 0) & (partner[earlier] == data.found_ids[found])
-        best = best_of_frame(truth, found, _KEEP_PARTNER * keeps + near.overlap[own], still_open, data.frame, data.found_frame)
-        chosen[own] |= best
-        partner[truth[best]] = data.found_ids[found[best]]
+    groups = Groups.of(near.truth, near.found, chosen, len(data.ids), len(data.found_ids))
+    for contest in contests(near.truth, near.found, groups, data.frame, data.found_frame):  # in order, for each frame needs the partners before
+        earlier, found_ids = before[near.truth[contest.own]], data.found_ids[near.found[contest.own]]
+        keeps = (earlier >= 0) & (partner[earlier] == found_ids)
+        best = contest.winners(_KEEP_PARTNER * keeps + near.overlap[contest.own])
+        chosen[best] = True
+        partner[near.truth[best]] = data.found_ids[near.found[best]]
     return partner, near.overlap[chosen]
 
 

@@ -68,12 +68,13 @@ def read_table(path: str | Path, refuse: Refuse | None = None) -> MotTable:
 
 def _numbers(text: str, refuse: Refuse) -> tuple[np.ndarray, np.ndarray, int]:
     """(n, 10) values with defaults for missing columns, the lines' numbers (n,), and the number of columns."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    start = text.lstrip()
+    first = start.partition("\n")[0]
     separator = next((s for s in ",;" if s in first), None)
     try:
         values = np.loadtxt(StringIO(text), delimiter=separator, ndmin=2, comments=None) if first else np.zeros((0, COLUMNS))
         lines = np.arange(1, len(values) + 1)
-        if "\n\n" in text or not text.startswith(first):  # blank lines count, too
+        if "\n\n" in text or len(start) < len(text):  # blank lines count, too
             lines = np.array([n for n, line in enumerate(text.splitlines(), 1) if line.strip()])
         if len(lines) == len(values) and (values.shape[1] >= 6 or not len(values)):
             return _filled(values), lines, values.shape[1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 EPSILON = float(np.finfo(np.float64).eps)
-_BLOCK = 1 << 16  # numbers in one table; eight tables of them fit a second-level cache
+_BLOCK = 1 << 17  # comparisons at once
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,16 @@ def _block(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Overlaps in a block of frames, whose boxes are filled up with boxes without area to the largest number."""
     a, b = _padded(boxes, first, last), _padded(others, starts, ends)  # (f, n, 4), (f, m, 4)
-    inside = _intersection(a[:, :, None], b[:, None])  # (f, n, m)
-    flat = np.flatnonzero(inside)
-    frame, rest = np.divmod(flat, inside.shape[1] * inside.shape[2])
-    row, column = np.divmod(rest, inside.shape[2])
-    area_a, area_b = ((x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, b))
-    shared, own, other = inside.reshape(-1)[flat], area_a[frame, row], area_b[frame, column]
-    union = own + other - shared
-    valid = (own > EPSILON) & (other > EPSILON) & (union > EPSILON)
+    # The horizontal extents of most boxes are apart, which costs two comparisons.
+    beside = (a[:, :, None, 0] < b[:, None, :, 2]) & (b[:, None, :, 0] < a[:, :, None, 2])
+    flat = np.flatnonzero(beside)
+    frame, rest = np.divmod(flat, beside.shape[1] * beside.shape[2])
+    row, column = np.divmod(rest, beside.shape[2])
+    own, other = a[frame, row], b[frame, column]
+    shared = _intersection(own, other)
+    area, other_area = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (own, other))
+    union = area + other_area - shared
+    valid = (area > EPSILON) & (other_area > EPSILON) & (union > EPSILON)
     overlap = np.divide(shared, union, out=np.zeros_like(shared), where=valid)
     kept = overlap > 0
     return (first[frame] + row)[kept], (starts[frame] + column)[kept], overlap[kept]
