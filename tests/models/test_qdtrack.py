@@ -11,6 +11,7 @@ from saccade.data.loading import Loader
 from saccade.data.pairs import FramePairs
 from saccade.engine.evaluation import evaluate
 from saccade.engine.streaming import Follower
+from saccade.layers.backbone import TimmBackbone
 from saccade.layers.two_stage import truths_of
 from saccade.metrics.tracking import MotTracking
 from saccade.models.qdtrack import Following, QDTrack
@@ -182,7 +183,7 @@ def test_losses_fall_on_a_few_pairs() -> None:
     model, batch = tracker_model().train(), pairs()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     history = []
-    for _ in range(25):
+    for _ in range(15):
         total = torch.stack(list(model.losses(model(batch), batch).values())).sum()
         optimizer.zero_grad()
         total.backward()
@@ -204,3 +205,11 @@ def test_a_loader_of_pairs_feeds_it() -> None:
     loader = Loader(dataset=FramePairs(dataset=town(), reach=2), batch_size=2, size_divisor=32)
     batch = next(loader.batches())
     assert set(losses(model, batch)) == TERMS
+
+
+def test_the_published_model_has_as_many_parameters_as_the_original() -> None:
+    backbone = TimmBackbone(name="resnet50", out_indices=[1, 2, 3, 4], frozen_stages=1, norm="eval", norm_affine=False, stride_in="1x1")
+    model = QDTrack(classes=["pedestrian"], backbone=backbone)
+    assert sum(p.numel() for p in model.parameters()) == 56_818_005
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 56_542_485
+    assert len(model.state_dict()) == 364
