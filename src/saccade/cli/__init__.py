@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "weights": ("saccade.cli.weights", "List, fetch, inspect, convert and export weights."),
     "data": ("saccade.cli.data", "Show, make and convert data sets."),
     "list": ("saccade.cli.list", "List recipes, models, data sets and other names."),
-    "demo": ("saccade.cli.demo", "Train and look at a small detector on the town."),
+    "demo": ("saccade.cli.demo", "Train a small tracker on the town, adapt it to fog, compare."),
 }
 
 

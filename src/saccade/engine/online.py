@@ -34,10 +34,11 @@ FRAMES = "frames.jsonl"
 
 def adapt_online(
     experiment: Experiment, settings: OnlineSettings, folder: str | Path, *, accelerator: Accelerator = "auto",
-    observers: ObserverFactory | None = None, progress: Callable[[int], Observer] | None = None,
+    observers: ObserverFactory | None = None, progress: Callable[[int], Observer] | None = None, data_name: str | None = None,
 ) -> dict[str, float]:
     """Adapt to the frames of `experiment.data.train` in their order and write the run folder; returns the prequential figures.
 
+    `data_name`: what the stream is called in the results, by default the name of the data set.
     Figures are empty for data without annotations. `observers` make further observers of the predictions, `progress` one that counts frames. Raises
     InputError for a learner that does not adapt, and for several processes: a stream has one order.
     """
@@ -53,7 +54,8 @@ def adapt_online(
     experiment.learner.setup(fabric, max(1, len(dataset) * settings.steps // settings.every), max(1, len(dataset)))
     adapter = OnlineAdapter(experiment.learner, settings, _follow)
     loader = evaluation_loader(experiment.data, dataset, batch_size=1)
-    results = run.evaluation(str(dataset.name))
+    name = data_name or str(dataset.name)
+    results = run.evaluation(name)
     labelled = len(dataset) > 0 and any(v is not None for v in (dataset.annotations(0).boxes, dataset.annotations(0).label))
     metrics = experiment.metrics if labelled else []
     with ExitStack() as stack:
@@ -62,16 +64,16 @@ def adapt_online(
         collector = stack.enter_context(StreamedPredictions(results, experiment.learner.model.classes, getattr(dataset, "category_ids", None)))
         frames = stack.enter_context(_opened(run.path / FRAMES))
         watching: list[Observer] = [collector, *([progress(len(dataset))] if progress else [])]
-        made = list(observers(str(dataset.name), dataset, results, experiment.learner.model.classes)) if observers and labelled else []
+        made = list(observers(name, dataset, results, experiment.learner.model.classes)) if observers and labelled else []
         _pass(adapter, loader.batches(), metrics, [*watching, *made], frames, Records(run.metrics), experiment.settings.log_every, fabric.device)
-        figures = {name: float(value) for metric in metrics for name, value in metric.compute().items()}
+        figures = {figure: float(value) for metric in metrics for figure, value in metric.compute().items()}
         write_results(results, figures, metrics, collector, loader.skipped)
     for observer in (*watching, *made):
         close = getattr(observer, "close", None)
         if close is not None:
             close()
     steps = experiment.learner.steps
-    Records(run.metrics).append("evaluation", steps, {f"{dataset.name}/{name}": value for name, value in figures.items()})
+    Records(run.metrics).append("evaluation", steps, {f"{name}/{figure}": value for figure, value in figures.items()})
     if settings.reset == "never":
         state = {"step": steps, "learner": experiment.learner.state_dict()}
         save_checkpoint(run.checkpoints, steps, whole_tensors(experiment.learner.model), experiment.card(), state)

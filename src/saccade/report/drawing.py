@@ -67,6 +67,14 @@ def draw(prediction: Prediction | Annotations | None, picture: Picture, classes:
     return canvas if prediction is None else _draw(prediction, canvas, factor, tuple(classes), min_score)
 
 
+def draw_tracks(found: Detections, picture: Picture, classes: Sequence[str] = ()) -> Picture:
+    """A new picture with the boxes of `found`, named by id and class alone, as frames of a video show them; sizes as in `draw`."""
+    canvas, shown = draw(None, picture), found[torch.isfinite(found.boxes).all(1)].to("cpu")
+    ids = [""] * len(shown) if shown.track_ids is None else [f"#{track} " for track in shown.track_ids.tolist()]
+    texts = [number + _name(label, tuple(classes)) for number, label in zip(ids, shown.labels.tolist(), strict=True)]
+    return _draw_objects(canvas, enlargement(*picture.shape[:2]), shown, texts)
+
+
 @functools.singledispatch
 def _draw(prediction: object, canvas: Picture, factor: int, classes: tuple[str, ...], min_score: float) -> Picture:
     raise TypeError(f"nothing is known about drawing a {type(prediction).__name__}")

@@ -53,11 +53,26 @@ class _RunFacts:
     events: Table | None
 
 
-def write_page(run_folders: Sequence[str | Path], out: str | Path) -> Path:
-    """Read the run folders and write the report to the file `out` (its folder is made). Returns the path. Errors as of `load_run`."""
+@dataclass(frozen=True)
+class Opening:
+    """What a page begins with, before the figures of its runs: a table of methods, and a video with a picture that stands for it until it plays."""
+
+    title: str
+    words: str
+    table: Table
+    video: Path
+    picture: Path
+    video_words: str
+
+
+def write_page(run_folders: Sequence[str | Path], out: str | Path, opening: Opening | None = None) -> Path:
+    """Read the run folders and write the report to the file `out` (its folder is made), with `opening` at its top. Returns the path.
+
+    Errors as of `load_run`.
+    """
     from saccade.engine.files import atomic_write, storage_errors
 
-    page = render_page([load_run(folder) for folder in run_folders])
+    page = render_page([load_run(folder) for folder in run_folders], opening)
     path = Path(out)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +80,7 @@ def write_page(run_folders: Sequence[str | Path], out: str | Path) -> Path:
     return path
 
 
-def render_page(runs: Sequence[Run]) -> str:
+def render_page(runs: Sequence[Run], opening: Opening | None = None) -> str:
     """The page as text. Runs of equal names are told apart by their folders."""
     runs = _with_distinct_names(runs)
     names = sections.figure_names(runs)
@@ -77,7 +92,9 @@ def render_page(runs: Sequence[Run]) -> str:
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("report.html").render(
-        title=" / ".join(run.name for run in runs),
+        title=opening.title if opening else " / ".join(run.name for run in runs),
+        opening=opening,
+        video=_data_uri(opening.video, "video/mp4") if opening else "", poster=_data_uri(opening.picture, "image/jpeg") if opening else "",
         runs=[_facts(run, i) for i, run in enumerate(runs)],
         headline=sections.figures_table(runs, headline) if headline else None,
         other_figures=sections.figures_table(runs, others) if others else None,
@@ -114,8 +131,11 @@ def _gallery(run: str, result: DataResult) -> _Gallery:
 
 def _embedded(picture: GalleryPicture) -> _Picture:
     kind = "png" if picture.path.suffix.lower() == ".png" else "jpeg"
-    data = base64.b64encode(picture.path.read_bytes()).decode()
-    return _Picture(f"data:image/{kind};base64,{data}", picture.caption, f"{picture.quality:.2f}")
+    return _Picture(_data_uri(picture.path, f"image/{kind}"), picture.caption, f"{picture.quality:.2f}")
+
+
+def _data_uri(file: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _facts(run: Run, index: int) -> _RunFacts:

@@ -93,6 +93,34 @@ def _show(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) and abs(value) < 10 else number(value)
 
 
+@dataclass(frozen=True)
+class MethodResult:
+    """How one way to a model did on one data set: its name, the data set, figures as fractions. `competes`: its best figures are marked."""
+
+    method: str
+    data: str
+    figures: Mapping[str, float]
+    competes: bool = False
+
+
+TRACKING_FIGURES = ("HOTA", "DetA", "AssA", "MOTA", "IDF1")
+
+
+def methods_table(results: Sequence[MethodResult], names: Sequence[str] = TRACKING_FIGURES, prefix: str = "mot/") -> Table:
+    """One row a result, in per cent with one decimal; the best of those that compete is marked in each column."""
+    marked = set()
+    rows = [[result.method, result.data, *(_percent(result.figures.get(prefix + name)) for name in names)] for result in results]
+    for column, name in enumerate(names, 2):
+        values = {r: result.figures[prefix + name] for r, result in enumerate(results) if result.competes and prefix + name in result.figures}
+        known = {r: value for r, value in values.items() if math.isfinite(value)}
+        marked |= {(r, column) for r, value in known.items() if value == max(known.values())}
+    return Table(["model", "tested on", *names], rows, frozenset(marked), 2)
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
+
+
 def domain_chart(runs: Sequence[Run], figure: str) -> Chart | None:
     """The main figure on each data set as bars, one bar a run: day, night and fog side by side. None where there is nothing to compare."""
     data = data_names(runs)
