@@ -52,3 +52,12 @@ def test_no_regions_at_all_still_have_gradients() -> None:
 def test_rows_name_the_image_of_each_box() -> None:
     assert region_rows(BOXES)[:, 0].tolist() == [0, 0, 0, 0, 2]
     assert torch.equal(region_rows(BOXES)[:, 1:], torch.cat(BOXES))
+
+
+def test_half_precision_reads_the_right_place() -> None:
+    """Coordinates near 1000 have steps of 4 pixels in bfloat16."""
+    ramp = torch.arange(512.0).expand(1, 1, 8, 512)
+    box = [torch.tensor([[1001.0, 4, 1011, 14]])]
+    pooled = [RoIAlignLevels(strides=(4,), size=1)([ramp.to(kind)], box) for kind in (torch.float32, torch.bfloat16)]
+    assert pooled[1].dtype == torch.bfloat16
+    assert abs(float(pooled[0]) - 251) < 1e-3 and abs(float(pooled[1]) - 251) < 1.1

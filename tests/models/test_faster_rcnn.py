@@ -280,3 +280,20 @@ def test_detection_thresholds_change_a_preset_but_settings_replace_it() -> None:
     assert found.detector.settings == replace(PRESETS["torchvision"], score_threshold=0.3, max_detections=7)
     with pytest.raises(ValueError, match="leave out one of the two"):
         FasterRCNN(classes=["a"], backbone=backbone, preset="torchvision", settings=SMALL)
+
+
+def test_half_precision_trains_and_detects_alike() -> None:
+    detector = opinionated(model())
+    batch = batch_of(noise(1, 96, 128), [OBJECTS])
+    with torch.no_grad():
+        full, = detector.predictions(detector(batch), batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            half, = detector.predictions(detector(batch), batch)
+    assert half.scores.dtype == torch.float32
+    best = pairwise_iou(full.boxes[:5], half.boxes).max(1).values
+    assert float(best.mean()) > 0.8
+    detector.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = detector.losses(detector(batch), batch)
+    sum(losses.values()).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in detector.parameters() if p.requires_grad)

@@ -37,14 +37,15 @@ class RoIAlignLevels(nn.Module):
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """(R, C, size, size) of `boxes`, one (n_i, 4) an image, image after image; `features` (N, C, h, w) a level, further ones are not read."""
-        rows = region_rows(boxes).to(features[0].dtype)
-        levels = self.levels(torch.cat(list(boxes)))
-        regions = features[0].new_zeros((len(rows), features[0].shape[1], self.size, self.size))
-        for level, stride in enumerate(self.strides):
-            here = (levels == level).nonzero().squeeze(1)
-            found = roi_align(features[level], rows[here], self.size, 1 / stride, self.samples, self.aligned)
-            regions = regions.index_copy(0, here, found.to(regions.dtype))
-        return regions
+        rows = region_rows(boxes).float()  # half precision would round coordinates to several pixels
+        levels = self.levels(rows[:, 1:])
+        order = levels.argsort(stable=True)
+        parts = rows[order].split(torch.bincount(levels, minlength=len(self.strides)).tolist())
+        regions = [
+            roi_align(features[level].float(), part, self.size, 1 / self.strides[level], self.samples, self.aligned)
+            for level, part in enumerate(parts)
+        ]
+        return torch.cat(regions)[order.argsort()].to(features[0].dtype)
 
     def levels(self, boxes: Tensor) -> Tensor:
         """(n,) int64: from which level each of `boxes` (n, 4) is read."""
@@ -86,12 +87,13 @@ class BoxHead(nn.Module):
         self.hidden = nn.ModuleList([nn.Linear(before, after) for before, after in itertools.pairwise(widths)])
         self.logits = nn.Linear(widths[-1], num_classes + 1)
         self.deltas = nn.Linear(widths[-1], 4 if class_agnostic else 4 * num_classes)
-        for layer in self.hidden:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        for layer, std in ((self.logits, 0.01), (self.deltas, 0.001)):
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("hidden"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.01 if name.startswith("logits") else 0.001)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """(class logits (R, K + 1), deltas (R, 4K)) of `regions` (R, C, S, S)."""
