@@ -8,14 +8,17 @@ import torch
 from torchvision.transforms import v2
 
 from saccade.data.contract import Video
+from saccade.data.inspection import inspect
 from saccade.data.loading import Loader
 from saccade.data.pairs import FramePairs
 from saccade.data.randomness import seeded
-from saccade.data.sampling import evaluation_order
+from saccade.data.sampling import AspectRatioGroups, evaluation_order
 from saccade.data.town.dataset import Town
 from saccade.data.transforms.clips import EachFrame, RandomUnclippedCrop, ToFloat
 from saccade.data.transforms.sizes import KeepRatioResize
 from saccade.errors import InputError
+from saccade.report.contact_sheet import contact_sheet
+from saccade.report.explanation import follow_sample
 from saccade.structures import Annotations, Batch, Sample, collate, make_sample
 
 
@@ -163,3 +166,19 @@ def test_evaluation_keeps_videos_whole_whatever_the_number_of_processes() -> Non
             assert len(holders) == 1
             start = holders[0].index(video.frames[0])
             assert holders[0][start:start + len(video.frames)] == list(video.frames)
+
+
+def test_pairs_are_inspected_shown_and_explained_by_their_key_frames() -> None:
+    pairs = FramePairs(dataset=Videos())
+    found = inspect(pairs)
+    assert found.image_sizes[(40, 60)] == 1 and not [p for p in found.problems if p.consequence == "can't be used"]
+    assert contact_sheet(pairs, count=4).size == contact_sheet(Videos(), count=4).size
+    with seeded(0):
+        steps, last = follow_sample(pairs[1], [ToFloat()], source=pairs)
+    assert [step.name for step in steps] == ["FramePairs", "ToFloat"] and len(last) == 2
+    assert steps[0].fields[0][2] == "2 frames" and steps[1].fields[1][1].startswith("float32")
+
+
+def test_grouping_by_shape_looks_at_the_keys() -> None:
+    order = AspectRatioGroups().order(FramePairs(dataset=Videos()), block=2)
+    assert len(order) == 12
