@@ -160,7 +160,7 @@ class _VideoFile:
 
         wanted = int(self._stamps[frame])
         if self._process != os.getpid():
-            # After a fork the decoder's threads are gone: closing it would wait for them, so it is only put aside.
+            # The file is open in the process that this one was forked from, which shares the place in it.
             self._inherited.append((self._container, self._decoder))
             self._container, self._decoder, self._next, self._process = None, None, -1, os.getpid()
         try:
@@ -184,7 +184,7 @@ class _VideoFile:
         self._close()
         self._container = av.open(str(self._file))
         stream = self._container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = 1  # a decoder with threads of its own does not outlive a fork into a loader's worker
         self._container.seek(wanted, stream=stream, backward=True)
         self._decoder = iter(self._container.decode(stream))
 
