@@ -172,7 +172,7 @@ class TwoStage(nn.Module):
         canvas = (int(images.shape[-2]), int(images.shape[-1]))
         outputs: dict[str, Any] = {"sizes": picture_sizes(images, padding), "canvas": canvas}
         own = self._filled(outputs)
-        beyond = None if self.training or self.settings.reference_quirks else places_beyond(own, canvas)
+        beyond = None if padding is None or self.training or self.settings.reference_quirks else places_beyond(own, canvas)
         with ExitStack() as hidden:
             for guard in self._guards:
                 hidden.enter_context(guard.hide(beyond))

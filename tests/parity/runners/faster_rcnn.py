@@ -1,6 +1,7 @@
 """Runs the cases of mmdetection's Faster R-CNN: pyramid, proposals, box head, detections, assignment, sampling, losses and gradient norms."""
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from saccade.layers.assigning import NEGATIVE, Assignment
 from saccade.layers.backbone import TimmBackbone
 from saccade.layers.rpn import clip_to_sizes
 from saccade.layers.sampling import choose_evenly
-from saccade.layers.two_stage import SMOOTH_L1, Truth, TwoStage, TwoStageSettings
+from saccade.layers.two_stage import Truth, TwoStage, TwoStageSettings
 from saccade.weights.load import load_into
 from saccade.weights.maps.mmdet import mmdet_name
 
@@ -60,10 +61,12 @@ def build_settings(architecture: Case) -> TwoStageSettings:
 
 
 def _beta(loss: str) -> float:
+    """The beta that a loss named "l1" or "smooth l1, beta 1/9" has; 0 for L1."""
     if loss == "l1":
         return 0.0
-    assert loss == "smooth l1, beta 1/9", loss
-    return SMOOTH_L1
+    name, _, beta = loss.partition(", beta ")
+    assert name == "smooth l1", loss
+    return float(Fraction(beta or 1))
 
 
 def pad_images(images: Tensor) -> tuple[Tensor, Tensor]:
