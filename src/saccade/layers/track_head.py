@@ -39,13 +39,13 @@ class TrackHead(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for conv in self.convs:
-            nn.init.kaiming_normal_(conv[0].weight, mode="fan_out", nonlinearity="relu")
-        for layer in self.hidden:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
         nn.init.normal_(self.embedding.weight, std=0.01)
-        nn.init.zeros_(self.embedding.bias)
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """(R, D) embeddings of `boxes`, one (n_i, 4) an image in pixels of the network's input, image after image; `features` (N, C, h, w) a level,
