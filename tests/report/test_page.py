@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from saccade.errors import InputError
-from saccade.report.page import render_page
+from saccade.report.page import Opening, render_page, write_page
 from saccade.report.run_data import load_run
+from saccade.report.sections import MethodResult, methods_table
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -154,3 +155,24 @@ def test_what_is_no_run_is_refused_by_name(tmp_path: Path, what: str) -> None:
         path.write_text("x")
     with pytest.raises(InputError, match=what):
         load_run(path)
+
+
+def test_a_page_can_begin_with_a_table_of_methods_and_a_video_that_it_holds(run_folder: Path, make_run: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").write_bytes(b"film")
+    (tmp_path / "video.jpg").write_bytes(b"still")
+    table = methods_table([MethodResult("source", "day", {"mot/HOTA": 0.52}), MethodResult("DARTH <offline>", "fog", {"mot/HOTA": 0.434}, True)])
+    opening = Opening("Day to fog", "What was done & seen.", table, tmp_path / "video.mp4", tmp_path / "video.jpg", "Three panels.")
+    out = write_page([run_folder, make_run(tmp_path / "other")], tmp_path / "page.html", opening)
+    page = Page(out.read_text())
+    assert ("video", "src", "data:video/mp4;base64,ZmlsbQ==") in page.attributes
+    assert ("video", "poster", "data:image/jpeg;base64,c3RpbGw=") in page.attributes
+    for words in ("Day to fog", "What was done & seen.", "DARTH <offline> fog 43.4 – – – –", "Three panels."):
+        assert words in page.words
+    assert "<video" not in render(run_folder)[0] and "side-by-side" not in render(run_folder)[0]
+
+
+def test_an_online_run_is_not_called_unfinished(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "online", steps=40, planned=60)
+    assert "is still going or was stopped" in render(folder)[0]
+    (folder / "frames.jsonl").write_text("")
+    assert "is still going or was stopped" not in render(folder)[0]

@@ -75,16 +75,23 @@ class Demo:
 
     @classmethod
     def of(cls, target: str, overrides: Sequence[str], folder: Path, console: Console) -> Demo:
-        """The demo with `overrides` shared out: those that begin with the name of a method and a dot are of this method's recipe."""
+        """The demo with `overrides` shared out: those that begin with the name of a method and a dot are of this method's recipe.
+
+        Raises InputError before anything is trained, for what is wrong with a recipe and for a folder that holds runs.
+        """
+        from saccade.engine.run_folder import RunFolder
         from saccade.recipes import check, load_recipe
 
+        for name in RUNS:
+            RunFolder(folder / name).check(resume=False)
         own = {name: [text.removeprefix(f"{name}.") for text in overrides if text.startswith(f"{name}.")] for name in _METHODS}
         methods = {name: load_recipe(f"{name}_town_{target}", own[name]) for name in _METHODS}
         mine = [text for text in overrides if not text.startswith(tuple(f"{name}." for name in _METHODS))]
         by_day = load_recipe("qdtrack_town", mine).values["data"]["evaluate"][DAY]
         tested = {DAY: by_day, target: methods["darth"].values["data"]["evaluate"][target]}
         source = load_recipe("qdtrack_town", [*mine, *_replacing({"data.evaluate": tested})])
-        check(source)
+        for recipe in (source, *methods.values()):
+            check(recipe)
         return cls(target, folder, console, source, methods, own["oracle"])
 
     @property
@@ -204,7 +211,8 @@ def _free_folders() -> Iterator[Path]:
 def _in_a_sentence(results: Sequence[MethodResult], where: str) -> str:
     """What the table says about HOTA, in words."""
     day, source, _, darth, _, oracle = (result.figures.get("mot/HOTA", float("nan")) for result in results)
-    way = f", {(darth - source) / (oracle - source):.0%} of the way to a model that was given the labels" if oracle > source else ""
+    closed = (darth - source) / (oracle - source) if oracle > source else 0.0
+    way = f", {closed:.0%} of the way to a model that was given the labels" if closed > 0 else ""
     return (
         f"A tracker that learnt the town by day reaches a HOTA of {100 * day:.1f} there and of {100 * source:.1f} {where}. "
         f"Adapted {where} without labels (DARTH) it reaches {100 * darth:.1f}{way}."

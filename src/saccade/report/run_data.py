@@ -67,7 +67,9 @@ class Run:
 
     @property
     def planned_steps(self) -> int | None:
-        """How many steps the recipe asks for, where it counts in steps."""
+        """How many steps the recipe asks for, where it counts in steps; an online run takes as many as its stream has frames."""
+        if (self.path / "frames.jsonl").is_file():
+            return None
         steps = (self.recipe.get("run") or {}).get("steps")
         return steps if isinstance(steps, int) else None
 
