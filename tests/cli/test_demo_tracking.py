@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from command_line import run
-from saccade.cli.demo import RUNS, _in_a_sentence
+from saccade.cli.demo_tracking import RUNS, _in_a_sentence
 from saccade.data.media import VideoReader
 from saccade.engine.checkpoints import find_checkpoint
 from saccade.report.sections import MethodResult, methods_table
@@ -28,12 +28,12 @@ ROWS = ("source", "source, not adapted", "TENT", "DARTH, offline", "DARTH, onlin
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a finished demo, and what it said."""
-    folder = tmp_path_factory.mktemp("demo") / "demo"
+    folder = tmp_path_factory.mktemp("demo-tracking") / "demo-tracking"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "120")
         said = io.StringIO()
         with redirect_stdout(said):
-            assert run("demo", "--target", "night", "--out", folder, *SHORT) == 0
+            assert run("demo-tracking", "--target", "night", "--out", folder, *SHORT) == 0
     return folder, said.getvalue()
 
 
@@ -82,10 +82,10 @@ def test_the_report_holds_the_table_and_plays_the_video_from_within(demo: tuple[
 
 def test_a_folder_with_a_run_and_wrong_overrides_are_refused(demo: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = demo
-    assert run("demo", "--out", folder, *SHORT) == 2
+    assert run("demo-tracking", "--out", folder, *SHORT) == 2
     assert "already holds a run" in " ".join(capsys.readouterr().err.split())
-    assert run("demo", "--out", tmp_path / "demo", *SHORT, "darth.run.stepz=1") == 2  # before anything is trained
-    assert "stepz" in capsys.readouterr().err and not (tmp_path / "demo").exists()
+    assert run("demo-tracking", "--out", tmp_path / "demo-tracking", *SHORT, "darth.run.stepz=1") == 2  # before anything is trained
+    assert "stepz" in capsys.readouterr().err and not (tmp_path / "demo-tracking").exists()
 
 
 def test_the_best_of_those_without_labels_is_marked_and_the_gap_told() -> None:
