@@ -50,6 +50,7 @@ class MotTracking:
     def __init__(self, *, classes: Sequence[str], iou_threshold: PositiveFloat = 0.5, class_agnostic: bool = False) -> None:
         self.classes, self.iou_threshold, self.class_agnostic = tuple(classes), float(iou_threshold), class_agnostic
         self._videos: dict[VideoKey, dict[int, _Frame]] = {}
+        self._counts: dict[str, dict[str, Counts]] | None = None
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Annotations], metas: Sequence[Meta]) -> None:
         """Adds frames; all boxes in original pixels. A frame that comes again does not count.
@@ -58,6 +59,7 @@ class MotTracking:
         come twice in a frame.
         """
         check_lengths(len(predictions), len(targets), len(metas))
+        self._counts = None
         for prediction, target, meta in zip(predictions, targets, metas, strict=True):
             if not isinstance(prediction, Detections):
                 raise TypeError(f"a tracking metric takes Detections, not {type(prediction).__name__}")
@@ -69,19 +71,20 @@ class MotTracking:
 
     def merge(self, other: Self) -> None:
         """Adds the frames of another process that are not here yet."""
+        self._counts = None
         for key, frames in other._videos.items():
             self._videos[key] = frames | self._videos.get(key, {})
 
     def reset(self) -> None:
         """Forgets everything."""
-        self._videos = {}
+        self._videos, self._counts = {}, None
 
     def counts(self) -> dict[str, dict[str, Counts]]:
-        """The counts of each video for each class (or for "any")."""
-        labels: list[tuple[str, int | None]] = [("any", None)] if self.class_agnostic else [(name, k) for k, name in enumerate(self.classes)]
-        return {
-            sequence.name: {name: count(sequence, label, self.iou_threshold) for name, label in labels} for sequence in self._sequences()
-        }
+        """The counts of each video for each class (or for "any"); kept until the next update."""
+        if self._counts is None:
+            labels: list[tuple[str, int | None]] = [("any", None)] if self.class_agnostic else [(name, k) for k, name in enumerate(self.classes)]
+            self._counts = {s.name: {name: count(s, label, self.iou_threshold) for name, label in labels} for s in self._sequences()}
+        return self._counts
 
     def compute(self) -> dict[str, float]:
         """The figures by name; nan where no frame came."""
