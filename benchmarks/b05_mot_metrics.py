@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trackeval
+
+try:
+    import trackeval
+except ModuleNotFoundError:  # it would bring a second OpenCV beside the development one
+    print("B5 needs TrackEval: pip install --no-deps trackeval tabulate")
+    raise SystemExit(0) from None
 
 from saccade.metrics.mot.challenge import read_sequence
 from saccade.metrics.mot.evaluation import Counts, count, pooled
