@@ -91,13 +91,35 @@ def test_running_statistics_move_only_within_the_term() -> None:
     before = norm.running_mean.clone()
     term = BatchNormStatistics(momentum=0.5)
     step = context(model)
-    with term.around(model), torch.no_grad():
+    with term.around(model, None, 0), torch.no_grad():
         assert term(step) == {}
+        step.outputs("student", RAW)
     assert not torch.equal(norm.running_mean, before)
     assert not norm.training and norm.momentum == 0.1
     after = norm.running_mean.clone()
     model(images(seed=1))
     torch.testing.assert_close(norm.running_mean, after)
+
+
+def test_statistics_can_be_moved_by_a_pass_of_its_own_alone() -> None:
+    student, teacher = classifier().eval(), classifier().eval()
+    norm, other = (next(iter(batch_norms(network).values())) for network in (student, teacher))
+    start = norm.running_mean.clone()  # type: ignore[union-attr]
+    step = context(student, teacher=teacher)
+    term = BatchNormStatistics(momentum=0.5, moved_by="own", of="both", steps=1)
+    with term.around(student, teacher, 0):
+        with torch.no_grad():
+            by_batch, by_running = student(images(4))["logits"], teacher(images(4))["logits"]
+        torch.testing.assert_close(norm.running_mean, start)
+        assert not torch.allclose(by_batch, by_running)
+        term(step)
+    torch.testing.assert_close(norm.running_mean, other.running_mean)
+    assert not torch.equal(norm.running_mean, start)  # type: ignore[arg-type]
+    moved = norm.running_mean.clone()  # type: ignore[union-attr]
+    term(Context(student, teacher, step.views, 1))  # beyond `steps`
+    torch.testing.assert_close(norm.running_mean, moved)
+    with pytest.raises(InputError, match="moved_by: own"):
+        BatchNormStatistics(normalise="running")
 
 
 def test_a_model_without_movable_statistics_is_refused() -> None:
@@ -140,7 +162,7 @@ def test_a_map_of_one_cell_keeps_the_running_statistics() -> None:
     model = classifier()
     model.add_module("extra", norm)
     assert norm.running_mean is not None
-    with BatchNormStatistics(momentum=0.5).around(model.eval()):
+    with BatchNormStatistics(momentum=0.5).around(model.eval(), None, 0):
         torch.testing.assert_close(norm(torch.ones(1, 3, 1, 1)), torch.ones(1, 3, 1, 1), atol=1e-4, rtol=0)
         assert not norm.running_mean.any()
         norm(torch.ones(1, 3, 2, 2))

@@ -160,22 +160,26 @@ class Objective(Model):
             if network is not None and network.training:
                 network.eval()  # dropout off, proposals as in tests; terms turn on what they need
         context = Context(self.student, teacher, {RAW: make_views({}, batch, None)[RAW]}, self.step)
-        found = self._find(context)
-        context.views.update(make_views(self.views, batch, found, self.size_divisor))
-        losses: dict[str, Tensor] = {}
         with ExitStack() as stack:
             for term in self.terms:
-                stack.enter_context(term.around(self.student))
-            for term in self.terms:
-                own = term(context)
-                if double := sorted(own.keys() & losses.keys()):
-                    raise InputError(f"learner.terms: two terms give the loss {', '.join(double)}; use one of them")
-                losses |= own
+                stack.enter_context(term.around(self.student, teacher, self.step))
+            found = self._find(context)
+            context.views.update(make_views(self.views, batch, found, self.size_divisor))
+            losses = self._losses(context)
         if self.objects is not None and torch.is_grad_enabled():
             self.objects.watch(context)
         if torch.is_grad_enabled():
             losses = _with_gradient(losses)
         return {"losses": losses, "objects": None if found is None else sum(len(f) for f in map(_boxes, found)) / max(len(found), 1)}
+
+    def _losses(self, context: Context) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        for term in self.terms:
+            own = term(context)
+            if double := sorted(own.keys() & losses.keys()):
+                raise InputError(f"learner.terms: two terms give the loss {', '.join(double)}; use one of them")
+            losses |= own
+        return losses
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The terms of this step."""

@@ -26,6 +26,6 @@ class Term(ABC):
     def prepare(self, student: Model) -> None:  # noqa: B027
         """Called once, before the first step. Raises InputError where the term can't work with this model; nothing by default."""
 
-    def around(self, student: Model) -> AbstractContextManager[object]:
-        """A context that surrounds the student's forward passes of a step, for terms that change how its layers compute; by default none."""
+    def around(self, student: Model, teacher: Model | None, step: int) -> AbstractContextManager[object]:
+        """A context that surrounds all forward passes of a step, for terms that change how layers compute; by default none."""
         return contextlib.nullcontext()
