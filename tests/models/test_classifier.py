@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 CLASSES = ("cat", "dog", "hen")
 RECIPES = [
     name for name in zoo_names()
-    if not name.startswith("_") and load_recipe(name).section("model")["type"] == "ImageClassifier"
+    if not name.startswith("_") and (load_recipe(name).section("model") or {}).get("type") == "ImageClassifier"
 ]
 
 
