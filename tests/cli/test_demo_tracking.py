@@ -43,7 +43,7 @@ def test_every_step_leaves_an_ordinary_run(demo: tuple[Path, str]) -> None:
         assert (folder / name / "recipe.yaml").is_file() and (folder / name / "metrics.jsonl").is_file(), name
         assert "mot/HOTA" in json.loads((folder / name / "evaluation" / "night" / "figures.json").read_text()), name
     assert sorted(p.name for p in (folder / "source" / "evaluation").iterdir()) == ["day", "night"]
-    assert find_checkpoint(folder / "darth" / "teacher") and len((folder / "darth_online" / "frames.jsonl").read_text().splitlines()) == 6
+    assert find_checkpoint(folder / "darth" / "student") and len((folder / "darth_online" / "frames.jsonl").read_text().splitlines()) == 6
 
 
 def test_all_are_tested_on_the_same_data_and_start_from_the_source(demo: tuple[Path, str]) -> None:
