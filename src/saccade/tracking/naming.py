@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from typing import Any
 
 import yaml
@@ -34,11 +33,6 @@ def tracker_named(text: str) -> Tracker:
     tracker = build({"type": name, **settings}, where=f"--tracker {given}")
     assert isinstance(tracker, Tracker)
     return tracker
-
-
-def settings_of(tracker: Tracker) -> dict[str, Any]:
-    """The tracker's settings by the names of its constructor's arguments."""
-    return {name: getattr(tracker, name) for name in inspect.signature(type(tracker)).parameters}
 
 
 def _plain(name: str) -> str:
