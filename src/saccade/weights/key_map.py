@@ -1,7 +1,8 @@
 """Translation between a foreign checkpoint's key names and ours, both ways."""
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -21,3 +22,12 @@ class KeyMap:
     recognises: Callable[[Collection[str]], bool]
     to_saccade: Callable[[Tensors, nn.Module], dict[str, Tensor]]
     from_saccade: Callable[[Tensors, nn.Module], dict[str, Tensor]]
+
+
+def renamed(key: str, renames: Sequence[tuple[str, str]], prefix: str) -> str:
+    """`key` without `prefix`, renamed by the first of `renames` (pattern at its beginning, replacement) that fits; `key` itself where none does."""
+    plain = key.removeprefix(prefix)
+    for ours, theirs in renames:
+        if re.match(ours, plain):
+            return re.sub(f"^{ours}", theirs, plain)
+    return key

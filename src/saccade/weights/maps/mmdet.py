@@ -5,12 +5,11 @@ and other backbones; files of version 1, whose class layers have the background 
 """
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from torch import Tensor, nn
 
-from saccade.weights.key_map import KeyMap, Tensors
+from saccade.weights.key_map import KeyMap, Tensors, renamed
 
 # Our names, without the prefix of the detector -> theirs.
 _RENAMES = (
@@ -28,11 +27,7 @@ _RENAMES = (
 
 def mmdet_name(key: str) -> str:
     """mmdetection's name for a key of `FasterRCNN` or of its detector alone; other keys stay as they are."""
-    plain = key.removeprefix("detector.")
-    for ours, theirs in _RENAMES:
-        if re.match(ours, plain):
-            return re.sub(f"^{ours}", theirs, plain)
-    return key
+    return renamed(key, _RENAMES, "detector.")
 
 
 def to_saccade(tensors: Tensors, module: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from saccade.weights.key_map import KeyMap, Tensors
+from saccade.weights.key_map import KeyMap, Tensors, renamed
 
 # Our names, without the prefix of the detector -> theirs.
 _RENAMES = (
@@ -31,11 +31,7 @@ _LOGITS, _DELTAS = "roi_heads.box_predictor.cls_score.", "roi_heads.box_predicto
 
 def torchvision_name(key: str) -> str:
     """torchvision's name for a key of `FasterRCNN` or of its detector alone; other keys stay as they are."""
-    plain = key.removeprefix("detector.")
-    for ours, theirs in _RENAMES:
-        if re.match(ours, plain):
-            return re.sub(f"^{ours}", theirs, plain)
-    return key
+    return renamed(key, _RENAMES, "detector.")
 
 
 def to_saccade(tensors: Tensors, module: nn.Module) -> dict[str, Tensor]:
