@@ -116,6 +116,7 @@ TABLE: dict[str, dict[str, str]] = {
     "views": {
         "View": "saccade.adaptation.views:View",
     },
+    "tasks": {},
     "teachers": {
         "MovingAverage": "saccade.learning.ema:MovingAverage",
     },
@@ -168,6 +169,7 @@ SECTIONS: dict[str, str | None] = {
     "weights": "saccade.weights.source:WeightSource",
     "data": "saccade.data.settings:DataSettings",
     "learner": None,
+    "task": None,
     "metrics": None,
     "online": "saccade.adaptation.online:OnlineSettings",
     "run": "saccade.engine.settings:RunSettings",
