@@ -1,6 +1,7 @@
 """F12: a resumed run is the same run. What can't change its result may differ; the rest is refused, with the flag that permits it."""
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,12 @@ def test_another_annotation_file_and_a_removed_transform_are_changes() -> None:
     earlier, later = (recipe_from_values({**tiny_recipe().values, "data": data}, "tiny", "test") for data in (before, now))
     with pytest.raises(InputError, match=r"(?s)data.train.annotations.*train.json.*val.json.*train_transforms"):
         check_conditions(_conditions(earlier).as_state(), later, _conditions(later), allow_changes=False, allow_world_size_change=False)
+
+
+def test_source_data_of_another_length_is_a_change() -> None:
+    recipe = tiny_recipe()
+    before, now = (replace(_conditions(recipe), source_samples=number) for number in (30, 29))
+    with pytest.raises(InputError, match="length of the source data: 30 -> 29"):
+        check_conditions(before.as_state(), recipe, now, allow_changes=False, allow_world_size_change=False)
+    without = {name: value for name, value in _conditions(recipe).as_state().items() if name != "source_samples"}  # of an older checkpoint
+    assert check_conditions(without, recipe, _conditions(recipe), allow_changes=False, allow_world_size_change=False) == []

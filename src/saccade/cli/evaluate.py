@@ -71,6 +71,7 @@ def command(
     show_figures(found)
 
 
+_FOR_TRAINING = ("train", "train_transforms", "batch_transforms", "sampler", "source", "source_transforms", "source_batch_size")
 _COUNTED = ("IDSW", "FP", "FN")
 _TRACKING_FIGURES = ("HOTA", "DetA", "AssA", "LocA", "MOTA", "IDF1", *_COUNTED)  # as wide as a terminal; the rest is in the file
 
@@ -136,7 +137,7 @@ def _settings(recipe: Recipe | None, model: Model) -> DataSettings:
     settings = DataSettings()
     if recipe is not None:
         values = recipe.values
-        section = {k: v for k, v in (values.get("data") or {}).items() if k not in ("train", "train_transforms", "batch_transforms", "sampler")}
+        section = {k: v for k, v in (values.get("data") or {}).items() if k not in _FOR_TRAINING}
         settings = build_section(recipe_from_values({**values, "data": section}, recipe.name, recipe.source), "data")
     specs = getattr(model, "evaluation_transforms", None) or []
     return replace(settings, evaluation_transforms=[build(spec, where=f"evaluation_transforms.{i}") for i, spec in enumerate(specs)])

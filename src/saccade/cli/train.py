@@ -116,11 +116,12 @@ def _announce(training: Training, console: Console) -> None:
     per_process = settings.batch_size // world // settings.accumulate
     parts = [f"{per_process} images", f"{world} processes" if world > 1 else "", f"{settings.accumulate} parts" if settings.accumulate > 1 else ""]
     epochs = training.total_steps / training.steps_per_epoch
-    dataset = training.loader.dataset
+    dataset, source = training.loader.dataset, getattr(training.loader, "source", None)
+    beside = "" if source is None else f", beside {len(source):,} labelled ones of {source.name}"
     lines = [
         f"{type(training.learner.model).__name__} for {len(training.learner.model.classes)} classes, "
         f"{sum(p.numel() for p in training.learner.model.parameters()):,} parameters, on {training.fabric.device}, {settings.precision}",
-        f"{len(dataset):,} images of {dataset.name}; total batch size {settings.batch_size} = {' x '.join(p for p in parts if p)}",
+        f"{len(dataset):,} images of {dataset.name}{beside}; total batch size {settings.batch_size} = {' x '.join(p for p in parts if p)}",
         f"{training.total_steps:,} steps = {epochs:.4g} epochs of {training.steps_per_epoch:,} steps; run folder {training.folder.path}",
     ]
     for group in getattr(training.learner, "parameter_groups", list)():

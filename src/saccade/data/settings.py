@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from saccade.data.contract import Dataset
+from saccade.data.domain_pairs import DomainPairs
 from saccade.data.loading import Loader
+from saccade.data.randomness import mixed_seed
 from saccade.data.sampling import Sampler
 from saccade.data.transforms.batch import BatchTransform
 from saccade.errors import InputError
@@ -24,6 +26,11 @@ class DataSettings:
     `evaluation_transforms` act on each sample, `batch_transforms` on each training batch. `workers` are processes per rank, and per loader.
     `size_divisor`: heights and widths of batches are filled up to a multiple of it. `unreadable`: see `Loader`. `sampler`: the order of training,
     shuffled by default. `evaluation_batch_size` is per process; None takes a process's part of the training batch.
+
+    `source`: labelled images of another domain, of which every training step sees a batch beside that of `train` (the target domain, whose labels are
+    not needed). They are shuffled by themselves; the class names of the run are theirs. `source_transforms`: on each of them, None takes
+    `train_transforms`. `source_batch_size`: their number in one step, None takes as many as of the target. `sampler` and `batch_transforms` are for
+    the target alone.
     """
 
     train: Dataset | None = None
@@ -36,8 +43,12 @@ class DataSettings:
     unreadable: Literal["raise"] | Probability = "raise"
     sampler: Sampler | None = None
     evaluation_batch_size: PositiveInt | None = None
+    source: Dataset | None = None
+    source_transforms: list[Transform] | None = None
+    source_batch_size: PositiveInt | None = None
 
     def __post_init__(self) -> None:
+        self._check_source()
         known = self.classes
         for name, dataset in self.evaluate.items():
             if tuple(dataset.classes) != known:
@@ -46,9 +57,26 @@ class DataSettings:
                     "give both data sets the same `classes`"
                 )
 
+    def _check_source(self) -> None:
+        if self.source is None:
+            unused = [name for name in ("source_transforms", "source_batch_size") if getattr(self, name) is not None]
+            if unused:
+                raise InputError(f"data.{unused[0]} is given, but there is no data.source; name the labelled images of the source domain there")
+            return
+        if self.train is None:
+            raise InputError("data.source is seen beside the target domain, and there is no data.train; name the target's images there")
+        if not self.source.classes:
+            raise InputError(f"data.source needs labels, and {self.source.name} has no classes; only the target (data.train) may be without")
+        if self.train.classes and tuple(self.train.classes) != tuple(self.source.classes):
+            raise InputError(
+                f"data.train has other classes than data.source: {_shown(self.train.classes)} against {_shown(self.source.classes)}; "
+                "read both with the same class set, or wrap the target in MatchClasses"
+            )
+
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names of the training data, or where there is none those of the first data set to evaluate; empty without any."""
+        """The class names of the source domain or else of the training data, or where there is none those of the first data set to evaluate; empty
+        without any."""
         return () if self._first is None else tuple(self._first.classes)
 
     @property
@@ -58,20 +86,38 @@ class DataSettings:
 
     @property
     def _first(self) -> Dataset | None:
-        return self.train if self.train is not None else next(iter(self.evaluate.values()), None)
+        training = self.train if self.source is None else self.source
+        return training if training is not None else next(iter(self.evaluate.values()), None)
 
 
 def training_loader(
     settings: DataSettings, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1, accumulate: int = 1
-) -> Loader:
-    """The loader of `settings.train`; `batch_size` is the total of one step. Raises InputError where there is nothing to train on."""
+) -> Loader | DomainPairs:
+    """The loader of `settings.train`, with that of `settings.source` beside it; `batch_size` is the total of one step (of the target's images).
+
+    Raises InputError where there is nothing to train on, and for batch sizes that the processes can't share.
+    """
     if settings.train is None:
         raise InputError("this recipe has no data.train, so it can't train; name a data set there")
-    return Loader(
+    target = Loader(
         dataset=settings.train, transforms=settings.train_transforms, batch_size=batch_size, seed=seed, workers=settings.workers, rank=rank,
         world_size=world_size, accumulate=accumulate, sampler=settings.sampler, size_divisor=settings.size_divisor,
         batch_transforms=settings.batch_transforms, unreadable=settings.unreadable,
     )
+    if settings.source is None:
+        return target
+    source_size = settings.source_batch_size or batch_size
+    if source_size % (world_size * accumulate):
+        raise InputError(
+            f"data.source_batch_size {source_size} is the total of one step; it must be a multiple of the number of processes ({world_size}) times "
+            f"accumulate ({accumulate})"
+        )
+    source = Loader(
+        dataset=settings.source, transforms=settings.train_transforms if settings.source_transforms is None else settings.source_transforms,
+        batch_size=source_size, seed=mixed_seed("source", seed), workers=settings.workers, rank=rank, world_size=world_size, accumulate=accumulate,
+        size_divisor=settings.size_divisor, unreadable=settings.unreadable,
+    )
+    return DomainPairs(target, source)
 
 
 def evaluation_loaders(settings: DataSettings, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> dict[str, Loader]:

@@ -79,7 +79,7 @@ def _source_of_file(file: Path, model_recipe: str | None) -> Source:
 
 
 def _classes_of(data: Mapping[str, Any], recipe: Recipe) -> Sequence[str]:
-    spec = data.get("train") or next(iter((data.get("evaluate") or {}).values()), None)
+    spec = data.get("source") or data.get("train") or next(iter((data.get("evaluate") or {}).values()), None)
     if spec is None:
         raise InputError(f"the recipe {recipe.name} names neither classes nor data, so its model can't be built; set model.classes in your recipe")
     classes: Sequence[str] = build(spec, where="data.train", origins=recipe.origins).classes
@@ -116,6 +116,8 @@ def adaptation_recipe(recipe: Recipe, source: Source, target: str | Path | None)
     data.setdefault("evaluation_transforms", list(source.transforms))
     data.setdefault("train_transforms", list(data["evaluation_transforms"]))
     data["train"] = _matched(data["train"], source.classes)
+    if data.get("source") is not None:
+        data["source"] = _matched(data["source"], source.classes)
     data["evaluate"] = {name: _matched(spec, source.classes) for name, spec in (data.get("evaluate") or {}).items()}
     changed: dict[str, Any] = {
         **values, "model": _merged(source.model, values.get("model") or {}), "weights": {"source": source.weights}, "data": data,

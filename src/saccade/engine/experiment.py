@@ -92,10 +92,11 @@ class Experiment:
 
     def card(self) -> ModelCard:
         """What checkpoints say about their model."""
+        training = {"train": self.data.train.name if self.data.train else None}
+        if self.data.source is not None:
+            training["source"] = self.data.source.name
         described = {name: str(dataset.name) for name, dataset in self.data.evaluate.items()}
-        provenance = {
-            "recipe": self.recipe.name, "saccade": __version__, "data": {"train": self.data.train.name if self.data.train else None, **described},
-        }
+        provenance = {"recipe": self.recipe.name, "saccade": __version__, "data": {**training, **described}}
         transforms = (self.recipe.section("data") or {}).get("evaluation_transforms") or []
         return ModelCard(self.recipe.section("model") | self.model.data_arguments(), self.model.classes, transforms, provenance)
 

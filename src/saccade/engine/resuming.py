@@ -23,13 +23,14 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a checkpoint remembers of the circumstances of its run: plain data only."""
+    """What a checkpoint remembers of the circumstances of its run: plain data only. `source_samples`: of `data.source`, None without one."""
 
     recipe: dict[str, Any]
     world_size: int
     steps_per_epoch: int
     samples: int
     classes: list[str]
+    source_samples: int | None = None
 
     def as_state(self) -> dict[str, Any]:
         """For `training.pt`."""
@@ -48,6 +49,8 @@ def check_conditions(
     ]
     if earlier.samples != conditions.samples:
         changes.append(f"length of the training data: {earlier.samples} -> {conditions.samples}")
+    if earlier.source_samples != conditions.source_samples:
+        changes.append(f"length of the source data: {earlier.source_samples} -> {conditions.source_samples}")
     if earlier.classes != conditions.classes:
         changes.append(f"classes of the training data: {', '.join(earlier.classes)} -> {', '.join(conditions.classes)}")
     sizes = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saccade.data.contract import Dataset
+from saccade.data.domain_pairs import DomainPairs
 from saccade.data.loading import Loader, deaths_of_workers
 from saccade.engine import checkpoints
 from saccade.engine.checkpoints import ModelCard
@@ -59,7 +60,7 @@ class Training:
     settings: RunSettings
     fabric: Fabric
     learner: Learner
-    loader: Loader
+    loader: Loader | DomainPairs
     evaluation_loaders: Mapping[str, Loader]
     metrics: Sequence[Metric]
     folder: RunFolder
@@ -176,7 +177,11 @@ class Training:
 
     def _conditions(self) -> Conditions:
         dataset = self.loader.dataset
-        return Conditions(self.recipe.values, self.together.world_size, self.steps_per_epoch, len(dataset), list(dataset.classes))
+        source = self.loader.source if isinstance(self.loader, DomainPairs) else None
+        classes = dataset.classes if source is None else source.classes
+        return Conditions(
+            self.recipe.values, self.together.world_size, self.steps_per_epoch, len(dataset), list(classes), None if source is None else len(source)
+        )
 
     def _batches(self, start: int) -> Iterator[Batch]:
         """The batches from step `start` on. The first is made here, for starting the data workers draws random numbers."""

@@ -45,8 +45,9 @@ def all_finite(figures: Sequence[float]) -> bool:
 
 
 def sample_names(batches: Sequence[Batch]) -> list[str]:
-    """The ids of all samples in `batches`, with their data set's name where there is one."""
-    return [f"{meta.dataset}/{meta.id}" if meta.dataset else str(meta.id) for batch in batches for meta in batch.metas]
+    """The ids of all samples in `batches` and in their sources, with their data set's name where there is one."""
+    metas = [meta for batch in batches for each in (batch, batch.source) if each is not None for meta in each.metas]
+    return [f"{meta.dataset}/{meta.id}" if meta.dataset else str(meta.id) for meta in metas]
 
 
 def parameters_not_finite(module: nn.Module) -> list[str]:

@@ -100,7 +100,8 @@ def _things(recipe: Recipe) -> tuple[bool, ...] | None:
 
 
 def recipe_classes(recipe: Recipe) -> tuple[str, ...]:
-    """The classes of a recipe's model: those it names, those of the data that weights were published for, else those of its training data."""
+    """The classes of a recipe's model: those it names, those of the data that weights were published for, else those of its training data (of the
+    source domain, where it has one)."""
     from saccade.data.classes import named_classes
 
     given: Any = (recipe.section("model") or {}).get("classes")
@@ -110,7 +111,8 @@ def recipe_classes(recipe: Recipe) -> tuple[str, ...]:
     data = None if entry is None else next((names for start, names in _CLASSES_OF_DATA.items() if entry.data.startswith(start)), None)
     if data is not None:
         return named_classes(data)
-    train = (recipe.section("data") or {}).get("train")
-    if train is None:
+    sections = recipe.section("data") or {}
+    name = "train" if sections.get("source") is None else "source"
+    if sections.get(name) is None:
         raise InputError(f"the recipe {recipe.name} names neither classes nor training data, so its model can't be built")
-    return tuple(build(train, where="data.train", origins=recipe.origins).classes)
+    return tuple(build(sections[name], where=f"data.{name}", origins=recipe.origins).classes)

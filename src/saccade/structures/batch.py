@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -18,6 +18,7 @@ class Batch:
     `images` (N, 3, H, W), for clips (N, T, 3, H, W), uint8 (or float in 0..255) RGB; `padding` (N, H, W) bool, for clips (N, T, H, W), true where an
     image was filled up on the right and below, None where nothing was; `targets` and `metas`, one an image (for clips one a frame, clip after clip).
     `originals`: the annotations before any transform, in original pixels; loaders set them for evaluation.
+    `source`: the labelled images of the source domain that a training step sees beside these (`data.source`), None without.
     """
 
     images: Tensor
@@ -25,31 +26,34 @@ class Batch:
     metas: list[Meta]
     padding: Tensor | None = None
     originals: list[Annotations] | None = None
+    source: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same with images, padding and targets on `device`; `originals` stay where the metrics are, on the CPU."""
+        """The same with images, padding and targets on `device`, those of the source too; `originals` stay where the metrics are, on the CPU."""
         return Batch(
             images=self.images.to(device, non_blocking=non_blocking),
             targets=[t.to(device, non_blocking) for t in self.targets],
             metas=self.metas,
             padding=None if self.padding is None else self.padding.to(device, non_blocking=non_blocking),
             originals=self.originals,
+            source=None if self.source is None else self.source.to(device, non_blocking),
         )
 
     def select(self, start: int, stop: int) -> Batch:
-        """The images (not clips) from `start` up to `stop` alone, at the size of the whole batch."""
+        """The images (not clips) from `start` up to `stop` alone, at the size of the whole batch; the source stays whole."""
         part = slice(start, stop)
         padding = None if self.padding is None else self.padding[part]
         originals = None if self.originals is None else self.originals[part]
-        return Batch(self.images[part], self.targets[part], self.metas[part], padding, originals)
+        return replace(self, images=self.images[part], targets=self.targets[part], metas=self.metas[part], padding=padding, originals=originals)
 
     def pin_memory(self) -> Batch:
         """The same with images and padding in page-locked memory (called by the data loader on CUDA machines)."""
         padding = None if self.padding is None else self.padding.pin_memory()
-        return Batch(self.images.pin_memory(), self.targets, self.metas, padding, self.originals)
+        source = None if self.source is None else self.source.pin_memory()
+        return replace(self, images=self.images.pin_memory(), padding=padding, source=source)
 
 
 def collate(samples: Sequence[Sample] | Sequence[Sequence[Sample]], divisor: int = 1, originals: list[Annotations] | None = None) -> Batch:
