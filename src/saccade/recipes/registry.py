@@ -146,6 +146,7 @@ TABLE: dict[str, dict[str, str]] = {
         "MotTracking": "saccade.metrics.tracking:MotTracking",
         "MultiLabelClassification": "saccade.metrics.multilabel:MultiLabelClassification",
         "PanopticQuality": "saccade.metrics.panoptic:PanopticQuality",
+        "SegmentationIoU": "saccade.metrics.segmentation:SegmentationIoU",
         "VocDetection": "saccade.metrics.voc:VocDetection",
     },
     "trackers": {
