@@ -86,6 +86,7 @@ TABLE: dict[str, dict[str, str]] = {
         "RandomSizeCrop": "saccade.data.transforms.detr:RandomSizeCrop",
         "RandomUnclippedCrop": "saccade.data.transforms.clips:RandomUnclippedCrop",
         "RemoveDegenerate": "saccade.data.transforms.sample_transform:RemoveDegenerate",
+        "StrongAugment": "saccade.data.transforms.strong:StrongAugment",
         "ToFloat": "saccade.data.transforms.clips:ToFloat",
     },
     "batch transforms": {

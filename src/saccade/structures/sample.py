@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,12 +19,19 @@ Annotated = TypeVar("Annotated", bound="Annotations")
 _PER_OBJECT = ("boxes", "labels", "masks", "track_ids", "crowd", "difficult", "areas", "actions")
 
 
+class Applied(NamedTuple):
+    """One thing that a random transform did to a sample: its name, and the numbers that say how much."""
+
+    name: str
+    values: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True)
 class Meta:
     """Where a sample comes from.
 
     `original_size` is (height, width) before any transform, `video` and `frame` (0-based) are set for frames of a video, `geometry` leads back
-    from the image at hand to the original (None until an image is attached).
+    from the image at hand to the original (None until an image is attached). `applied`: what those random transforms did that say so.
     """
 
     dataset: str = ""
@@ -34,6 +41,7 @@ class Meta:
     video: str | None = None
     frame: int | None = None
     geometry: Geometry | None = None
+    applied: tuple[Applied, ...] = ()
 
 
 @dataclass

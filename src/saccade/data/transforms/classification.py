@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from saccade.data.transforms.sample_transform import SampleTransform, chance, change_image, crop, move, uniform
 from saccade.data.transforms.sizes import as_pair, proportional_window
-from saccade.structures import Sample
+from saccade.structures import IGNORE, Applied, Sample
 from saccade.structures.ranges import Probability
 
 
@@ -171,11 +173,13 @@ class Cutout(SampleTransform):
     """With `probability` fills a rectangle of `size` (height, width; one number: square) around a uniform point (DeVries and Taylor 2017).
 
     The point may be near the border: then the rectangle starts at the border and is shorter, by the part outside on the right and below, not on the
-    left and above (mmcv's cutout).
+    left and above (mmcv's cutout). `ignore`: the segmentation there becomes "ignore" (255). The sample notes the corners (x1, y1, x2, y2).
     """
 
-    def __init__(self, *, size: int | tuple[int, int], fill: float | tuple[float, float, float] = 128.0, probability: Probability = 0.5) -> None:
-        self.size, self.fill, self.probability = as_pair(size), fill, probability
+    def __init__(
+        self, *, size: int | tuple[int, int], fill: float | tuple[float, float, float] = 128.0, probability: Probability = 0.5, ignore: bool = False,
+    ) -> None:
+        self.size, self.fill, self.probability, self.ignore = as_pair(size), fill, probability, ignore
 
     def draw(self, samples: Sequence[Sample]) -> Window | None:
         """The rectangle, or None."""
@@ -187,12 +191,19 @@ class Cutout(SampleTransform):
 
     def apply(self, sample: Sample, drawn: Window | None) -> Sample:
         """The sample with the rectangle."""
+        if drawn is None:
+            return sample
         values = torch.tensor(self.fill).expand(3)[:, None, None]
-        return sample if drawn is None else change_image(sample, lambda pixels: _filled(pixels, drawn, values))
+        sample = change_image(sample, lambda pixels: _filled(pixels, drawn, values))
+        if self.ignore and sample.segmentation is not None:
+            hidden = _filled(sample.segmentation.as_subclass(Tensor)[None], drawn, torch.tensor(IGNORE))[0]
+            sample = replace(sample, segmentation=tv_tensors.Mask(hidden))
+        corners = (drawn.left, drawn.top, drawn.left + drawn.width, drawn.top + drawn.height)
+        return replace(sample, meta=replace(sample.meta, applied=(*sample.meta.applied, Applied("Cutout", corners))))
 
 
 def _filled(pixels: Tensor, window: Window, values: Tensor) -> Tensor:
-    """A copy of `pixels` (3, H, W) with `values` in `window`; uint8 pixels take them truncated, as the originals do."""
+    """A copy of `pixels` (C, H, W) with `values` in `window`; uint8 pixels take them truncated, as the originals do."""
     pixels = pixels.clone()
     top, left, height, width = window
     pixels[:, top:top + height, left:left + width] = values.to(pixels.dtype)
