@@ -39,7 +39,7 @@ def test_all_mistakes_are_listed_at_once_with_paths_and_near_names() -> None:
     with pytest.raises(InputError) as error:
         check(recipe)
     message = str(error.value)
-    assert "did you mean data?" in message
+    assert "did you mean data" in message
     assert "did you mean Resize" in message
     assert "data.train_transforms.1.q" in message
 

@@ -22,14 +22,17 @@ def show(
     overrides: Overrides = None,
     origins: Annotated[bool, typer.Option("--origins/--no-origins", help="Say where each value was written.")] = True,
     plain: Annotated[bool, typer.Option("--plain", help="The resolved YAML alone, ready to be saved as a recipe.")] = False,
+    stage: Annotated[str | None, typer.Option(help="Of a recipe with stages: this one alone.")] = None,
 ) -> None:
     """Print the resolved recipe: every value, and where it comes from."""
     from rich.console import Console
     from rich.text import Text
 
     from saccade.recipes import load_recipe
+    from saccade.recipes.stages import stage_named
 
     loaded = load_recipe(recipe, overrides or [])
+    loaded = loaded if stage is None else stage_named(loaded, stage)
     if plain:
         typer.echo(loaded.dump(), nl=False)
         return
@@ -86,11 +89,13 @@ def diff(left: RecipeName, right: Annotated[str, typer.Argument(help="The other 
 @app.command("check")
 def check_command(recipe: RecipeName, overrides: Overrides = None, plugin: Plugins = None) -> None:
     """Check keys, classes, types and ranges without loading anything; exit code 2 and every mistake with its line where there are any."""
-    from saccade.recipes import check, load_recipe
+    from saccade.recipes import check, is_staged, load_recipe
     from saccade.recipes.registry import add_plugin
+    from saccade.recipes.stages import stage_trees
 
     for package in plugin or []:
         add_plugin(package)
     loaded = load_recipe(recipe, overrides or [])
     check(loaded)
-    typer.echo(f"{loaded.name}: {len(loaded.origins)} values, no mistakes found.")
+    stages = f" in {len(stage_trees(loaded))} stages" if is_staged(loaded) else ""
+    typer.echo(f"{loaded.name}: {len(loaded.origins)} values{stages}, no mistakes found.")

@@ -209,7 +209,7 @@ def _print_rows(rows: Sequence[TensorRow]) -> None:
 
 
 def _show_difference(tensors: dict[str, Tensor], other: str, filters: Sequence[str], classes: int | None, everything: bool) -> None:
-    from saccade.recipes.recipe import zoo_names
+    from saccade.recipes import zoo_names
     from saccade.weights.compare import compare, counts
     from saccade.weights.load import read_tensors, translate
     from saccade.weights.report import tensor_rows

@@ -11,9 +11,11 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from saccade.errors import InputError
+from saccade.recipes.inheritance import STAGES
 from saccade.recipes.recipe import Recipe
 from saccade.recipes.registry import SECTIONS, find_target, known_names
 from saccade.recipes.signatures import Built, Parameter, Signature, read_signature
+from saccade.recipes.stages import dangling_references, is_staged, stage_problems, stage_trees
 from saccade.recipes.tree import Node, Path, show_path
 
 # Arguments that the house fills in: a recipe may give them but need not.
@@ -28,10 +30,26 @@ def check(recipe: Recipe) -> None:
 
 
 def _problems(recipe: Recipe) -> Iterable[str]:
-    sections = recipe.tree.value
-    for name, node in sections.items():
+    if not is_staged(recipe):
+        yield from _section_problems(recipe.tree)
+        yield from dangling_references(recipe.tree)
+        return
+    beside = {name: node for name, node in recipe.tree.value.items() if name != STAGES}
+    yield from (f"{node.origin}: {name!r} stands beside stages; sections belong into them" for name, node in beside.items())
+    yield from stage_problems(recipe)
+    trees = stage_trees(recipe)
+    found: dict[str, list[str]] = {}  # a mistake in a shared section is one mistake
+    for name, tree in trees.items():
+        for problem in _section_problems(tree):
+            found.setdefault(problem, []).append(name)
+    for problem, names in found.items():
+        yield problem if len(names) == len(trees) > 1 else f"{problem} (stage {', '.join(names)})"
+
+
+def _section_problems(tree: Node) -> Iterable[str]:
+    for name, node in tree.value.items():
         if name not in SECTIONS:
-            yield f"{node.origin}: unknown section {name!r}; {_suggest(name, SECTIONS)}"
+            yield f"{node.origin}: unknown section {name!r}; {_suggest(name, [*SECTIONS, STAGES])}"
             continue
         yield from _check_section(node, SECTIONS[name], (name,))
 

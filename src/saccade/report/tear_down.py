@@ -21,7 +21,7 @@ from saccade.learning.supervised import Supervised
 from saccade.models.contract import Model
 from saccade.recipes import Recipe, build, build_section, check, load_recipe, recipe_from_values
 from saccade.recipes.building import resolve
-from saccade.recipes.recipe import COMMAND_LINE
+from saccade.recipes.overrides import COMMAND_LINE
 from saccade.recipes.registry import find_target
 from saccade.recipes.tree import show_path
 from saccade.report.explanation import Explanation, Setting, follow_batch, follow_sample, loop_lines, loss_terms, where_written
