@@ -135,16 +135,20 @@ class Exponential:
 
 @dataclass(frozen=True, kw_only=True)
 class Poly:
-    """(1 - p) ** power (base - minimum) + minimum, p being the part of the run that is done."""
+    """(1 - p) ** power (base - minimum) + minimum, p being the part of the run that is done.
+
+    `total_steps`: how many steps the whole curve has where the run ends before it does; None is the run's own number.
+    """
 
     power: PositiveFloat = 1.0
     minimum: NonNegativeFloat = 0.0
+    total_steps: PositiveInt | None = None
     by: Literal["step", "epoch"] = "step"
     warmup: Warmup | None = None
 
     def lr(self, step: int, base_lr: float, total_steps: int, steps_per_epoch: int) -> float:
         """The rate of `step`."""
-        left = 1 - _progress(step, self.by, total_steps, steps_per_epoch)
+        left = 1 - _progress(step, self.by, self.total_steps or total_steps, steps_per_epoch)
         return (left**self.power * (base_lr - self.minimum) + self.minimum) * _warm(self.warmup, step, steps_per_epoch)
 
 

@@ -59,6 +59,12 @@ class Supervised:
 
     def step(self, *parts: Batch) -> dict[str, float]:
         """One update from `parts`, this process's pieces of one batch. Raises NotFiniteError before it, on every process."""
+        figures = self.gradients(*parts)
+        self.update()
+        return figures
+
+    def gradients(self, *parts: Batch) -> dict[str, float]:
+        """The first half of a step: every parameter's gradient, averaged and clipped, and the figures. Raises NotFiniteError, on every process."""
         lr = self._set_rates()
         terms, watched = self._gradients(parts)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -72,12 +78,16 @@ class Supervised:
             raise self._not_finite(terms, norm_value, parts)
         if self.clip_norm is not None and norm_value > self.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.clip_norm, norm)
-        self._wrapped.update(self._optimizer)
-        for parameter in self._parameters:
-            parameter.grad = None
-        self.steps += 1
         beside = dict(zip(watched, numbers[len(terms) + 1 :], strict=True))
         return {"loss": sum(values), **dict(zip(terms, values, strict=True)), "lr": lr, "grad_norm": norm_value, **beside}
+
+    def update(self, *others: Supervised) -> None:
+        """The second half of a step: move the weights by their gradients, then those of `others`, which share the loss scale; clear the gradients."""
+        self._wrapped.update(self._optimizer, *(other._optimizer for other in others))
+        for learner in (self, *others):
+            for parameter in learner._parameters:
+                parameter.grad = None
+            learner.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Optimiser and loss scale; the schedule needs only the step."""

@@ -46,9 +46,15 @@ class WrappedModel:
         """Gradients of `loss`, scaled where the precision needs it."""
         self._strategy.backward(loss, None)
 
-    def update(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step of `optimizer`; with a loss scale, left out after an overflow."""
-        self._strategy.optimizer_step(optimizer)
+    def update(self, *optimizers: torch.optim.Optimizer) -> None:
+        """One step of each of `optimizers`, in this order; with a loss scale, which is theirs together, left out after an overflow."""
+        if self.scaler is None:
+            for optimizer in optimizers:
+                self._strategy.optimizer_step(optimizer)
+            return
+        for optimizer in optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
 
     @contextlib.contextmanager
     def accumulating(self) -> Iterator[None]:
