@@ -75,9 +75,10 @@ def test_padding_is_cut_before_and_added_after_the_transforms() -> None:
 
 def test_views_are_checked_before_anything_runs() -> None:
     assert ordered_views({"b": View(after="a"), "a": View(), "c": View(after="b")}) == ["a", "b", "c"]
-    with pytest.raises(InputError, match="no view; there are raw, a"):
+    with pytest.raises(InputError, match="no view; there are raw, source, a"):
         ordered_views({"a": View(after="x")})
     with pytest.raises(InputError, match="in turn"):
         ordered_views({"a": View(after="b"), "b": View(after="a")})
-    with pytest.raises(InputError, match="call the view something else"):
-        ordered_views({"raw": View()})
+    for name in ("raw", "source"):
+        with pytest.raises(InputError, match="call the view something else"):
+            ordered_views({name: View()})

@@ -39,14 +39,16 @@ class ClassScores:
 def class_scores(term: object, context: Context, which: Network, view: str) -> ClassScores:
     """The class scores of a network for a view.
 
-    Reads `logits` (image classifiers, and set predictors with their no-object class last), or `class_logits` with the background first (SSD), or the
-    second stage of a two-stage detector on its own proposals, background last. Raises InputError for models that give none of these.
+    Reads `logits` (image classifiers, set predictors with their no-object class last, and maps (N, C, h, w), of which each place is a prediction,
+    but for `padding` (N, h, w)), or `class_logits` with the background first (SSD), or the second stage of a two-stage detector on its own proposals,
+    background last. Raises InputError for models that give none of these.
     """
     outputs, model = context.outputs(which, view), context.network(which)
     if "class_logits" in outputs:
         return ClassScores(outputs["class_logits"].flatten(0, -2).float(), 0)
     if "logits" in outputs:
-        logits = outputs["logits"].flatten(0, -2).float()
+        logits = outputs["logits"]
+        logits = (_places(logits, outputs.get("padding")) if logits.ndim == 4 else logits.flatten(0, -2)).float()
         background = logits.shape[1] - 1 if logits.shape[1] > len(model.classes) else None
         return ClassScores(logits, background, bool(getattr(model, "multi_label", False)))
     if "proposals" in outputs:
@@ -56,3 +58,9 @@ def class_scores(term: object, context: Context, which: Network, view: str) -> C
         f"{type(term).__name__} reads class scores: logits, class_logits, or proposals with box_outputs(); {type(model).__name__} gives "
         f"{', '.join(outputs)}"
     )
+
+
+def _places(logits: Tensor, padding: Tensor | None) -> Tensor:
+    """(n, C) the scores of all places of maps (N, C, h, w) that show the picture; `padding` (N, h, w) bool: those that do not."""
+    rows = logits.movedim(1, -1)  # (N, h, w, C)
+    return rows.flatten(0, 2) if padding is None else rows[~padding]

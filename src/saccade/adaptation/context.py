@@ -14,29 +14,36 @@ from saccade.errors import InputError
 from saccade.models.contract import Model
 from saccade.structures import Batch, Detections, Geometry, Outputs
 
-Network = Literal["student", "teacher"]
+Network = Literal["student", "teacher", "fixed"]
 RAW = "raw"  # the view that is the batch as it was loaded
+SOURCE = "source"  # the view that is the labelled batch of the source domain, where the data has one
 
 
 @dataclass
 class Context:
     """One step of an adaptation.
 
-    `views`: name -> the batch as that view shows it, on the device of the networks; "raw" is the batch as it was loaded. The `targets` of a view are
-    pseudo objects where the method makes them (boxes in pixels of the view, labels, track_ids that tell which objects of two views are the same), and
-    empty annotations otherwise: no term sees labels of the data. `step` counts from 0.
+    `views`: name -> the batch as that view shows it, on the device of the networks; "raw" is the batch as it was loaded, "source" the batch of the
+    source domain beside it. The `targets` of "source", and of views after it, are the labels of the data; those of all other views are pseudo objects
+    where the method makes them (boxes in pixels of the view, labels, track_ids that tell which objects of two views are the same), and empty
+    annotations otherwise: no term sees labels of the target domain. `step` counts from 0. `fixed`: a network that never changes.
     """
 
     student: Model
     teacher: Model | None
     views: dict[str, Batch]
     step: int
+    fixed: Model | None = None
     _outputs: dict[tuple[Network, int], Outputs] = field(default_factory=dict, repr=False)
 
     def network(self, which: Network) -> Model:
-        """The student or the teacher. Raises InputError where the method has no teacher."""
+        """The student, the teacher or the fixed network. Raises InputError where the method has none of that kind."""
         if which == "student":
             return self.student
+        if which == "fixed":
+            if self.fixed is None:
+                raise InputError("this adaptation has no fixed network; give the learner one, e.g. `fixed: {type: FixedNetwork}`")
+            return self.fixed
         if self.teacher is None:
             raise InputError("this adaptation has no teacher; give the learner one, e.g. `teacher: {type: MovingAverage, momentum: 0.002}`")
         return self.teacher
@@ -46,7 +53,8 @@ class Context:
         try:
             return self.views[name]
         except KeyError:
-            raise InputError(f"there is no view {name!r}; this adaptation has {', '.join(self.views)} (learner.views)") from None
+            remedy = "name labelled images of the source domain in data.source" if name == SOURCE else "learner.views"
+            raise InputError(f"there is no view {name!r}; this adaptation has {', '.join(self.views)} ({remedy})") from None
 
     def part(self, view: str, indices: Sequence[int]) -> str:
         """The name of the view that has only the images `indices` of `view`: the same name where these are all of them."""
@@ -61,7 +69,7 @@ class Context:
         return name
 
     def outputs(self, which: Network, view: str) -> Outputs:
-        """What a network gives for a view; with gradients for the student, without for the teacher. Views with the same pixels share them."""
+        """What a network gives for a view; with gradients for the student, without for the others. Views with the same pixels share them."""
         model, batch = self.network(which), self.view(view)
         key = (which, id(batch.images))
         if key not in self._outputs:

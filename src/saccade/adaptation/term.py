@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 from torch import Tensor
 
 from saccade.adaptation.context import Context
+from saccade.adaptation.opponents import Opponent
 from saccade.models.contract import Model
 
 
@@ -29,3 +32,14 @@ class Term(ABC):
     def around(self, student: Model, teacher: Model | None, step: int) -> AbstractContextManager[object]:
         """A context that surrounds all forward passes of a step, for terms that change how layers compute; by default none."""
         return contextlib.nullcontext()
+
+    def opponent(self) -> Opponent | None:
+        """The network that this term plays against, asked for once after `prepare`; by default none."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on, besides the opponent's: tensors, numbers, text, the same in every process; by default nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Go on where `state` was taken; nothing by default."""

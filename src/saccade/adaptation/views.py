@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from saccade.adaptation.context import RAW
+from saccade.adaptation.context import RAW, SOURCE
 from saccade.errors import InputError
 from saccade.structures import Annotations, Batch, Sample, collate, make_sample
 
@@ -19,7 +19,10 @@ Transform = Callable[[Sample], Sample]
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """`transforms` on every image and its objects, on top of the view named `after` (the batch as it was loaded where it is None)."""
+    """`transforms` on every image and its objects, on top of the view named `after` (the batch as it was loaded where it is None).
+
+    A view after "source" shows the images of the source domain, with their labels.
+    """
 
     transforms: list[Transform] = field(default_factory=list)
     after: str | None = None
@@ -27,15 +30,16 @@ class View:
 
 def ordered_views(views: Mapping[str, View]) -> list[str]:
     """The names of `views`, each behind the one that it comes after. Raises InputError for a name that is taken or missing, and for circles."""
-    if RAW in views:
-        raise InputError(f"learner.views.{RAW}: this is the name of the batch as it was loaded; call the view something else")
+    for name, meaning in ((RAW, "the batch as it was loaded"), (SOURCE, "the batch of data.source")):
+        if name in views:
+            raise InputError(f"learner.views.{name}: this is the name of {meaning}; call the view something else")
     names: list[str] = []
     waiting = dict(views)
     while waiting:
-        ready = [name for name, view in waiting.items() if view.after in (None, RAW, *names)]
+        ready = [name for name, view in waiting.items() if view.after in (None, RAW, SOURCE, *names)]
         if not ready:
             name, view = next(iter(waiting.items()))
-            reason = "which comes after it in turn" if view.after in views else f"which is no view; there are {', '.join([RAW, *views])}"
+            reason = "which comes after it in turn" if view.after in views else f"which is no view; there are {', '.join([RAW, SOURCE, *views])}"
             raise InputError(f"learner.views.{name} comes after {view.after!r}, {reason}")
         names += ready
         for name in ready:
@@ -44,16 +48,21 @@ def ordered_views(views: Mapping[str, View]) -> list[str]:
 
 
 def make_views(views: Mapping[str, View], batch: Batch, objects: Sequence[Annotations] | None, size_divisor: int = 1) -> dict[str, Batch]:
-    """Every view of `batch`, and the batch itself as "raw".
+    """Every view of `batch`, the batch itself as "raw", and its source, where it has one, as "source".
 
     `objects`: pseudo objects of each image in pixels of the batch; without them views have empty annotations. Views without transforms share the
-    tensors of what they come after. Padding is as the loader's: on the right and below, to a multiple of `size_divisor`.
+    tensors of what they come after. Padding is as the loader's: on the right and below, to a multiple of `size_divisor`. Raises InputError for a view
+    of a source that is not there.
     """
     targets = [Annotations() for _ in batch.metas] if objects is None else list(objects)
     made = {RAW: Batch(batch.images, targets, batch.metas, batch.padding)}
+    if batch.source is not None:
+        made[SOURCE] = batch.source
     samples: dict[str, list[Sample]] = {}
     for name in ordered_views(views):
         view, source = views[name], views[name].after or RAW
+        if source not in made:
+            raise InputError(f"learner.views.{name} comes after the source, but the data has none; name its labelled images in data.source")
         if not view.transforms:
             made[name] = made[source]
             if source in samples:

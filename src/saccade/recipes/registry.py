@@ -121,6 +121,9 @@ TABLE: dict[str, dict[str, str]] = {
     "teachers": {
         "MovingAverage": "saccade.learning.ema:MovingAverage",
     },
+    "fixed networks": {
+        "FixedNetwork": "saccade.engine.fixed_network:FixedNetwork",
+    },
     "pseudo objects": {
         "ConfidentDetections": "saccade.adaptation.objects:ConfidentDetections",
         "SelfEntropyDescent": "saccade.adaptation.objects:SelfEntropyDescent",
