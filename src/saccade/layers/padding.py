@@ -2,8 +2,9 @@
 
 A convolution adds zeros around its input. Within a batch, the features of padded pixels stand there instead, which are not zero after the first norm,
 and leak into the picture; released DETR models lose up to ten points of AP by it when they are evaluated in larger batches than they were trained in.
-Exact for networks of convolutions, norms and max-pooling, such as plain ResNets; average pooling of odd sizes, averages over a whole map
-(squeeze-excite) and attention inside a backbone still see it.
+What is padded in a map follows from the layers that made it smaller, whether they round sizes up or down. Exact for networks of convolutions, norms
+and max-pooling, such as plain ResNets; average pooling of odd sizes, averages over a whole map (squeeze-excite) and attention inside a backbone
+still see it.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +27,8 @@ class PaddingGuard:
         for child in module.modules():
             if isinstance(child, nn.Conv2d | nn.MaxPool2d) and _reach(child) > 1:
                 child.register_forward_pre_hook(self._clear)
+            if isinstance(child, nn.Conv2d | nn.MaxPool2d) and max(_pair(child.stride)) > 1:
+                child.register_forward_hook(self._follow)
 
     @contextmanager
     def hide(self, padding: Tensor | None) -> Iterator[None]:
@@ -35,15 +39,33 @@ class PaddingGuard:
         finally:
             self._masks = {}
 
+    def padding_of(self, maps: Tensor) -> Tensor | None:
+        """(N, h, w) bool: what is padded in `maps` (N, C, h, w) of the module; only while `hide` holds, None where nothing is padded."""
+        return self._mask((int(maps.shape[-2]), int(maps.shape[-1]))) if self._masks else None
+
     def _clear(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not self._masks:
             return None
         x: Tensor = inputs[0]
-        size = (int(x.shape[-2]), int(x.shape[-1]))
-        if size not in self._masks:  # a network that rounds sizes down, or strides by other numbers than two
+        return (x.masked_fill(self._mask((int(x.shape[-2]), int(x.shape[-1])))[:, None], 0), *inputs[1:])
+
+    def _follow(self, layer: nn.Conv2d | nn.MaxPool2d, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Notes what is padded in the map that a strided layer has made: what the layer makes of a picture alone is not."""
+        if not self._masks:
+            return
+        size, made = tuple(inputs[0].shape[-2:]), (int(output.shape[-2]), int(output.shape[-1]))
+        if _sizes_after(layer, torch.tensor([size]))[0].tolist() != list(made):  # it pads by a rule of its own
+            return
+        shown = ~self._mask((int(size[0]), int(size[1])))
+        sizes = _sizes_after(layer, torch.stack([shown[:, :, 0].sum(1), shown[:, 0].sum(1)], 1))  # (N, 2)
+        rows, columns = (torch.arange(length, device=shown.device) for length in made)
+        self._masks[made] = (rows[None, :, None] >= sizes[:, :1, None]) | (columns[None, None] >= sizes[:, 1:, None])
+
+    def _mask(self, size: tuple[int, int]) -> Tensor:
+        if size not in self._masks:  # a network that strides by a rule of its own
             first = next(iter(self._masks.values()))
             self._masks[size] = F.interpolate(first[:, None].float(), size=size)[:, 0].bool()
-        return (x.masked_fill(self._masks[size][:, None], 0), *inputs[1:])
+        return self._masks[size]
 
 
 def pyramid(padding: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
@@ -55,6 +77,23 @@ def pyramid(padding: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
         padding = padding[:, ::2, ::2]
 
 
-def _reach(layer: nn.Module) -> int:
-    size: Any = layer.kernel_size
-    return max(size) if isinstance(size, tuple) else int(size)
+def _reach(layer: nn.Conv2d | nn.MaxPool2d) -> int:
+    return max(_pair(layer.kernel_size))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _sizes_after(layer: nn.Conv2d | nn.MaxPool2d, sizes: Tensor) -> Tensor:
+    """(N, 2) heights and widths that `layer` makes of maps of `sizes` (N, 2) int."""
+    if isinstance(layer.padding, str):  # "same", which torch has without a stride alone
+        return sizes
+    kernel, stride, padding, dilation = (
+        torch.tensor(_pair(v), device=sizes.device) for v in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    )
+    beyond = sizes + 2 * padding - dilation * (kernel - 1) - 1
+    if not getattr(layer, "ceil_mode", False):
+        return beyond.div(stride, rounding_mode="floor") + 1
+    made = -(-beyond).div(stride, rounding_mode="floor") + 1
+    return made - ((made - 1) * stride >= sizes + padding).long()  # no window begins beyond the map
