@@ -80,3 +80,10 @@ def test_a_classification_returns_from_supervision_as_it_went() -> None:
 def test_maps_and_tubes_know_their_size() -> None:
     assert SegmentationMap(torch.zeros(2, 3, dtype=torch.int64)).to("meta").labels.device.type == "meta"
     assert len(Tubes([torch.arange(2)], [torch.zeros(2, 4)], torch.ones(1), torch.zeros(1, dtype=torch.int64))) == 1
+
+
+def test_a_segmentation_map_moves_with_all_it_has() -> None:
+    whole = SegmentationMap(torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3), torch.ones(4, 1, 2))
+    moved = whole.to("meta")
+    assert {str(v.device) for v in (moved.labels, moved.scores, moved.coarse) if v is not None} == {"meta"}
+    assert moved.coarse is not None and moved.coarse.shape == (4, 1, 2)

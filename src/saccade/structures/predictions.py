@@ -122,14 +122,19 @@ class Detections:
 
 @dataclass
 class SegmentationMap:
-    """`labels` (H, W) int64 of the original image's size; optional `scores` (H, W) or (K, H, W) probabilities."""
+    """`labels` (H, W) int64 of the original image's size; optional `scores` (H, W) or (K, H, W) probabilities.
+
+    `coarse` (K, h, w): probabilities at the network's own resolution, for entropy and its map; None where they are not known.
+    """
 
     labels: Tensor
     scores: Tensor | None = None
+    coarse: Tensor | None = None
 
     def to(self, device: torch.device | str) -> SegmentationMap:
         """The same on `device`."""
-        return SegmentationMap(self.labels.to(device), None if self.scores is None else self.scores.to(device))
+        known = {f.name: value.to(device) for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return SegmentationMap(**known)
 
 
 @dataclass
