@@ -9,6 +9,7 @@ from __future__ import annotations
 TABLE: dict[str, dict[str, str]] = {
     "models": {
         "DETR": "saccade.models.detr:DETR",
+        "DeepLabV2": "saccade.models.deeplab:DeepLabV2",
         "FasterRCNN": "saccade.models.faster_rcnn:FasterRCNN",
         "ImageClassifier": "saccade.models.classifier:ImageClassifier",
         "QDTrack": "saccade.models.qdtrack:QDTrack",
@@ -16,6 +17,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "backbones": {
         "CifarResNet": "saccade.layers.cifar_resnet:CifarResNet",
+        "DeepLabVGG16": "saccade.layers.deeplab_vgg:DeepLabVGG16",
         "LeNet5": "saccade.layers.lenet:LeNet5",
         "SSDEfficientNetB3": "saccade.models.ssd_backbones.efficientnet:SSDEfficientNetB3",
         "SSDMobileNetV2": "saccade.models.ssd_backbones.mobilenet_v2:SSDMobileNetV2",
@@ -28,6 +30,7 @@ TABLE: dict[str, dict[str, str]] = {
         "TorchvisionEncoder": "saccade.layers.encoder:TorchvisionEncoder",
     },
     "layers": {
+        "Discriminator": "saccade.layers.discriminator:Discriminator",
         "LearnedPositions": "saccade.layers.positions:LearnedPositions",
         "PixelNorm": "saccade.layers.pixels:PixelNorm",
         "SinePositions": "saccade.layers.positions:SinePositions",
