@@ -1,9 +1,9 @@
 """B9: what a step of adaptation costs beyond the passes through the networks that it can't do without.
 
-A QDTrack with ResNet-50 adapts to one picture of town. The lower bound is written in plain torch: every pass of the teacher, every pass of the student
-forwards and backwards (from the squares of the same outputs), the optimiser's step; no views, no losses of the method, no moving average, no
-checks. "consistency" has one pass of each network, "DARTH" two of each: its teacher also looks for objects, its student also sees the contrastive view.
-Whole steps and bare passes take turns in one process; medians. Goal: 1.10 times the bound.
+A QDTrack with ResNet-50 adapts to one picture of town. The lower bound is written in plain torch: every pass of the teacher, every pass of the
+student forwards and backwards (from the squares of the same outputs), the optimiser's step; no views, no losses of the method, no moving average, no
+checks. "consistency" has one pass of each network, "DARTH" two of each: its teacher also looks for objects, its student also sees the contrastive
+view. Whole steps and bare passes take turns in one process; medians. Goal: 1.10 times the bound.
 
     python benchmarks/b09_adaptation_step.py [--height 480] [--width 640] [--repeats 7] [--threads 2]
 """
@@ -112,7 +112,8 @@ def main() -> None:
         learner.student.eval()
         bare, whole = measure([bare_step(learner, views), lambda learner=learner: learner.step(batch)], arguments.repeats)
         verdict = "within" if whole <= GOAL * bare else "ABOVE"
-        print(f"{method:<12} bare passes {bare * 1e3:7.0f} ms   whole step {whole * 1e3:7.0f} ms   {whole / bare:.3f} x ({verdict} the goal of {GOAL:.2f})")
+        figures = f"bare passes {bare * 1e3:7.0f} ms   whole step {whole * 1e3:7.0f} ms   {whole / bare:.3f} x"
+        print(f"{method:<12} {figures} ({verdict} the goal of {GOAL:.2f})")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "weights": ("saccade.cli.weights", "List, fetch, inspect, convert and export weights."),
     "data": ("saccade.cli.data", "Show, make and convert data sets."),
     "list": ("saccade.cli.list", "List recipes, models, data sets and other names."),
-    "demo": ("saccade.cli.demo", "Train a small detector on the town, score it, predict, report."),
-    "demo-tracking": ("saccade.cli.demo_tracking", "Train a small tracker on the town, adapt it to fog, compare."),
+    "demo": ("saccade.cli.demo", "Train a small tracker on the town, adapt it to fog, compare."),
+    "demo-detection": ("saccade.cli.demo_detection", "Train a small detector on the town, score it, predict, report."),
 }
 
 
