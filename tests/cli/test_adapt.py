@@ -106,7 +106,7 @@ def test_online_figures_are_of_frames_not_yet_learnt_from(place: Path, tmp_path:
     assert prequential == pytest.approx(plain)  # without a step the stream is scored by the source model
     frames = [json.loads(line) for line in (tmp_path / "run" / "frames.jsonl").read_text().splitlines()]
     assert [(f["video"], f["frame"]) for f in frames] == [(v, t) for v in ("val_0000", "val_0001") for t in range(3)]
-    assert all(f["predicting"] > 0 for f in frames)
+    assert all(f["predicting"] > 0 and f["memory"] > 0 for f in frames)
     json.loads((tmp_path / "run" / "evaluation" / "town_fog_val" / "predictions.json").read_text())
 
     assert adapt(place, "tent", tmp_path / "learnt", "--online", "online.reset=video") == 0

@@ -16,7 +16,7 @@ CLIP_FRAMES, CLIP_SIZE, PHOTOS = 60, 256, 6
 
 def command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Overrides of the recipe ssd_town, e.g. run.steps=200.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; by default the first free one of runs/demo-detection, runs/demo-detection-2, ...")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; by default the first free one of runs/demo-detection, -2, ...")] = None,
 ) -> None:
     """Train a small detector on the town by day, score it by day and in five other domains, predict on new frames and a clip, make a report."""
     import time

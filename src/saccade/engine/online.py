@@ -21,6 +21,7 @@ from saccade.engine.evaluation import Observer, PredictionCollector, write_resul
 from saccade.engine.experiment import Experiment
 from saccade.engine.files import storage_errors
 from saccade.engine.launch import Accelerator, seed_everything, start_fabric, whole_tensors
+from saccade.engine.memory import peak_memory
 from saccade.engine.run_folder import Records, RunFolder
 from saccade.engine.streaming import follower
 from saccade.engine.training import ObserverFactory
@@ -100,15 +101,18 @@ def _pass(
             observer(batch, [prediction])
         frames.write(json.dumps(_line(batch, prediction, record)) + "\n")
         if record.figures and (number % log_every == 0 or number == 1):
-            seconds = {"predicting": round(record.predicting, 5), "adapting": round(record.adapting, 5)}
-            records.append("train", adapter.learner.steps, {"frame": number, **record.figures, **seconds})
+            records.append("train", adapter.learner.steps, {"frame": number, **record.figures, **_cost(record)})
 
 
 def _line(batch: Batch, prediction: Prediction, record: FrameRecord) -> dict[str, Any]:
     meta = batch.metas[0]
     found = {"objects": len(prediction)} if hasattr(prediction, "__len__") else {}
-    seconds = {"predicting": round(record.predicting, 5), "adapting": round(record.adapting, 5)}
-    return {"video": meta.video, "frame": meta.frame, "id": meta.id, **seconds, **found, **record.figures}
+    return {"video": meta.video, "frame": meta.frame, "id": meta.id, **_cost(record), **found, **record.figures}
+
+
+def _cost(record: FrameRecord) -> dict[str, float]:
+    """Seconds of predicting and of adapting, and GiB in use at most so far."""
+    return {"predicting": round(record.predicting, 5), "adapting": round(record.adapting, 5), "memory": round(peak_memory(), 4)}
 
 
 def _opened(path: Path) -> IO[str]:

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from saccade.engine.memory import peak_memory
 from saccade.structures import Batch, Prediction
 
 _BAR_SECONDS, _LINE_SECONDS = 0.5, 15.0  # drawing the bar takes milliseconds
@@ -21,12 +20,15 @@ _LEFT_OUT = ("lr", "grad_norm", "images_per_second", "waiting")
 
 
 class TrainingProgress:
-    """A bar over the steps `start` to `total`; call it after every step. Costs a look at the clock unless something is shown."""
+    """A bar over the steps `start` to `total`; call it after every step. Costs a look at the clock unless something is shown.
 
-    def __init__(self, console: Console, start: int, total: int) -> None:
-        self.console, self.start, self.total = console, start, total
+    `title`: what stands before the count, e.g. the stage of a run and what is counted.
+    """
+
+    def __init__(self, console: Console, start: int, total: int, title: str = "step") -> None:
+        self.console, self.start, self.total, self.title = console, start, total, title
         times = (TimeElapsedColumn(), TimeRemainingColumn())
-        columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), *times, TextColumn("{task.description}"))
+        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), *times, TextColumn("{task.description}"))
         self.progress = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
         self._task: TaskID = self.progress.add_task("", total=total, completed=start)
         self._interval = _BAR_SECONDS if console.is_terminal else _LINE_SECONDS
@@ -55,7 +57,7 @@ class TrainingProgress:
             self.progress.refresh()
         else:
             left = (self.total - step) / rate if rate > 0 else 0.0
-            self.console.print(f"step {step}/{self.total}  {text}  {_duration(left)} left", highlight=False, soft_wrap=True)
+            self.console.print(f"{self.title} {step}/{self.total}  {text}  {_duration(left)} left", highlight=False, soft_wrap=True)
 
     def counting(self, what: str, total: int) -> EvaluationProgress:
         """A second bar, for an evaluation of `total` images."""
@@ -94,11 +96,8 @@ def counting(console: Console, what: str, total: int) -> Iterator[EvaluationProg
 
 
 def memory_text() -> str:
-    """The memory in use at most so far: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB GPU"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"{peak / (2**30 if sys.platform == 'darwin' else 2**20):.1f} GiB"
+    """The memory in use at most so far, in words."""
+    return f"{peak_memory():.1f} GiB{' GPU' if torch.cuda.is_available() and torch.cuda.is_initialized() else ''}"
 
 
 def _duration(seconds: float) -> str:
@@ -120,7 +119,9 @@ class RunLog(logging.Handler):
     _file: logging.FileHandler | None
 
     def follow(self, path: Path) -> None:
-        """Also write to `path`, appending."""
+        """Also write to `path`, appending, and no longer to a file named before."""
+        if self._file is not None:
+            self._file.close()
         self._file = logging.FileHandler(path, encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
