@@ -6,9 +6,11 @@ import torch
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from saccade.adaptation.views import View, make_views, ordered_views
+from saccade.data.transforms.classification import Cutout
 from saccade.data.transforms.clips import RandomUnclippedCrop
 from saccade.data.transforms.sizes import KeepRatioResize
 from saccade.data.transforms.ssd import PhotometricDistort
+from saccade.data.transforms.strong import StrongAugment
 from saccade.errors import InputError
 from saccade.structures import Annotations, Batch, Geometry, Meta
 from small_networks import images
@@ -82,3 +84,15 @@ def test_views_are_checked_before_anything_runs() -> None:
     for name in ("raw", "source"):
         with pytest.raises(InputError, match="call the view something else"):
             ordered_views({name: View()})
+
+
+def test_a_view_says_where_it_shows_nothing_if_asked() -> None:
+    torch.manual_seed(0)
+    transforms = [StrongAugment(flip=1.0, num_operations=6, probability=1.0), Cutout(size=16, probability=1.0, fill=127.0, ignore=True)]
+    views = {"weak": View(transforms=[RandomHorizontalFlip(p=1.0)]), "strong": View(after="weak", transforms=transforms, holes=True)}
+    made = make_views(views, images(), None)
+    assert made["weak"].targets[0].segmentation is None
+    for image, target, meta in zip(made["strong"].images, made["strong"].targets, made["strong"].metas, strict=True):
+        assert target.segmentation is not None and set(target.segmentation.unique().tolist()) == {0, 255}
+        assert (image[:, target.segmentation == 255].float().std(1) < 64).all()
+        assert meta.applied[0].name == "HorizontalFlip" and meta.applied[-1].name == "Cutout"

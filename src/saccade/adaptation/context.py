@@ -26,7 +26,8 @@ class Context:
     `views`: name -> the batch as that view shows it, on the device of the networks; "raw" is the batch as it was loaded, "source" the batch of the
     source domain beside it. The `targets` of "source", and of views after it, are the labels of the data; those of all other views are pseudo objects
     where the method makes them (boxes in pixels of the view, labels, track_ids that tell which objects of two views are the same), and empty
-    annotations otherwise: no term sees labels of the target domain. `step` counts from 0. `fixed`: a network that never changes.
+    annotations otherwise: no term sees labels of the target domain. `step` counts from 0. `fixed`: a network that never changes. `notes`: what a term
+    leaves for those behind it in the list, by name.
     """
 
     student: Model
@@ -34,6 +35,7 @@ class Context:
     views: dict[str, Batch]
     step: int
     fixed: Model | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
     _outputs: dict[tuple[Network, int], Outputs] = field(default_factory=dict, repr=False)
 
     def network(self, which: Network) -> Model:

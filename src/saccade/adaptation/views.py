@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
+from torchvision import tv_tensors
+
 from saccade.adaptation.context import RAW, SOURCE
 from saccade.errors import InputError
 from saccade.structures import Annotations, Batch, Sample, collate, make_sample
@@ -21,11 +24,13 @@ Transform = Callable[[Sample], Sample]
 class View:
     """`transforms` on every image and its objects, on top of the view named `after` (the batch as it was loaded where it is None).
 
-    A view after "source" shows the images of the source domain, with their labels.
+    A view after "source" shows the images of the source domain, with their labels. `holes`: the view says where it shows nothing of the picture,
+    because a transform moved pixels in from outside or cut them out: there the `segmentation` of its targets is 255, elsewhere 0.
     """
 
     transforms: list[Transform] = field(default_factory=list)
     after: str | None = None
+    holes: bool = False
 
 
 def ordered_views(views: Mapping[str, View]) -> list[str]:
@@ -70,7 +75,7 @@ def make_views(views: Mapping[str, View], batch: Batch, objects: Sequence[Annota
             continue
         if source not in samples:
             samples[source] = samples_of(made[source])
-        samples[name] = [_transformed(sample, view.transforms) for sample in samples[source]]
+        samples[name] = [_transformed(_with_hole_map(s) if view.holes else s, view.transforms) for s in samples[source]]
         made[name] = collate(samples[name], size_divisor).to(batch.images.device)
     return made
 
@@ -83,6 +88,11 @@ def samples_of(batch: Batch) -> list[Sample]:
         sample = make_sample(image[..., :height, :width], target.to("cpu"))
         samples.append(replace(sample, meta=meta if meta.geometry is not None else replace(meta, geometry=sample.meta.geometry)))
     return samples
+
+
+def _with_hole_map(sample: Sample) -> Sample:
+    """`sample` with a segmentation that has no hole yet, unless it has one."""
+    return replace(sample, segmentation=tv_tensors.Mask(torch.zeros(sample.size, dtype=torch.uint8))) if sample.segmentation is None else sample
 
 
 def _transformed(sample: Sample, transforms: Sequence[Transform]) -> Sample:

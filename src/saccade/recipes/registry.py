@@ -113,9 +113,14 @@ TABLE: dict[str, dict[str, str]] = {
     "terms": {
         "BatchNormStatistics": "saccade.adaptation.terms.batch_norm_statistics:BatchNormStatistics",
         "DetectionConsistency": "saccade.adaptation.terms.detection_consistency:DetectionConsistency",
+        "Distillation": "saccade.adaptation.terms.distillation:Distillation",
         "Entropy": "saccade.adaptation.terms.entropy:Entropy",
         "PatchContrast": "saccade.adaptation.terms.patch_contrast:PatchContrast",
+        "Prototypes": "saccade.adaptation.terms.prototypes:Prototypes",
         "PseudoLabelDetection": "saccade.adaptation.terms.pseudo_label_detection:PseudoLabelDetection",
+        "PseudoLabels": "saccade.adaptation.terms.pseudo_labels:PseudoLabels",
+        "Spread": "saccade.adaptation.terms.spread:Spread",
+        "StructureConsistency": "saccade.adaptation.terms.structure_consistency:StructureConsistency",
     },
     "views": {
         "View": "saccade.adaptation.views:View",
@@ -130,6 +135,10 @@ TABLE: dict[str, dict[str, str]] = {
     "pseudo objects": {
         "ConfidentDetections": "saccade.adaptation.objects:ConfidentDetections",
         "SelfEntropyDescent": "saccade.adaptation.objects:SelfEntropyDescent",
+    },
+    "pseudo labels": {
+        "OnlineLabels": "saccade.adaptation.labels:OnlineLabels",
+        "StoredSoftLabels": "saccade.adaptation.labels:StoredSoftLabels",
     },
     "optimizers": {
         "Adam": "saccade.learning.optimizers:Adam",

@@ -22,7 +22,7 @@ OPERATIONS = (
     "AutoContrast", "Brightness", "Color", "Contrast", "Equalize", "Identity", "Posterize", "Rotate", "Sharpness", "ShearX", "ShearY", "Solarize",
     "TranslateX", "TranslateY",
 )
-GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")  # in the order in which the published code repeats them on maps
 FLIP = "HorizontalFlip"
 
 
