@@ -11,6 +11,8 @@ import os
 import random
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -266,8 +268,20 @@ def whole_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return dict(whole)
 
 
-def failure_of_another(error: RuntimeError) -> bool:
-    """Whether `error` is what a collective operation raises because another process ended or hangs."""
+@contextmanager
+def failures_of_others(together: Together) -> Iterator[None]:
+    """Turns what a collective operation raises because another process ended or hangs into RankFailedError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if together.world_size == 1 or not _is_of_another(error):
+            raise
+        raise RankFailedError(
+            f"Process {together.rank} stops because another process of the run ended or no longer answers ({str(error).splitlines()[0][:200]})."
+        ) from error
+
+
+def _is_of_another(error: RuntimeError) -> bool:
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error)

@@ -62,10 +62,10 @@ class RunFolder:
         if not resume and self.path.is_dir() and any(self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no run; give another folder with --out")
 
-    def begin(self, recipe: Recipe) -> None:
-        """Make the folder for a new run. Raises StorageError where it can't be made."""
+    def begin(self, recipe: Recipe, trains: bool = True) -> None:
+        """Make the folder for a new run, with one for checkpoints where it `trains`. Raises StorageError where it can't be made."""
         with storage_errors(self.path):
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            (self.checkpoints if trains else self.path).mkdir(parents=True, exist_ok=True)
         self.describe(recipe)
         write_json(self.path / ENVIRONMENT, describe_environment())
 

@@ -12,10 +12,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(SaccadeError):  # noqa: N818 - nothing went wrong
-    """The run was asked to stop and did; `exit_code` is 128 + the signal's number."""
+    """The run was asked to stop and did, at the point that `where` tells; `remedy` says how to go on. `exit_code` is 128 + the signal's number."""
 
-    def __init__(self, signal_number: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, signal_number: int, where: str, remedy: str = "Go on with --resume.") -> None:
+        super().__init__(f"{where} {remedy}")
+        self.signal_number, self.where = signal_number, where
         self.exit_code = 128 + signal_number
 
 

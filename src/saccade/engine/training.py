@@ -19,9 +19,8 @@ from saccade.engine.checkpoints import ModelCard
 from saccade.engine.evaluation import EvaluationStoppedError, Observer, PredictionCollector, evaluate, write_results
 from saccade.engine.files import write_json
 from saccade.engine.launch import (
-    RankFailedError,
     Together,
-    failure_of_another,
+    failures_of_others,
     random_state,
     seed_everything,
     set_random_state,
@@ -85,7 +84,7 @@ class Training:
 
     def run(self, resume: bool = False, allow_changes: bool = False, allow_world_size_change: bool = False) -> None:
         """Train to the end. Raises Interrupted after a signal, NotFiniteError, StorageError, RankFailedError; DataError for unreadable samples."""
-        with StopRequests() as self.stop, self._loading():
+        with StopRequests() as self.stop, failures_of_others(self.together), self._loading():
             try:
                 self.learner.setup(self.fabric, self.total_steps, self.steps_per_epoch)
                 start = self._resume(allow_changes, allow_world_size_change) if resume else self._begin()
@@ -93,17 +92,10 @@ class Training:
                     self._train(self._plan(start), callbacks)
             except StopAskedError as asked:
                 where = f"Stopped at step {asked.step} of {self.total_steps}; its checkpoint is {self.folder.checkpoints / 'last'}."
-                raise Interrupted(asked.signal_number, f"{where} Go on with --resume.") from None
+                raise Interrupted(asked.signal_number, where) from None
             except NotFiniteError as error:
                 if self.first:
                     write_json(self.folder.path / "not_finite.json", error.report)
-                raise
-            except RuntimeError as error:
-                if self.together.world_size > 1 and failure_of_another(error):
-                    raise RankFailedError(
-                        f"Process {self.together.rank} stops because another process of the run ended or no longer answers "
-                        f"({str(error).splitlines()[0][:200]})."
-                    ) from error
                 raise
 
     def _plan(self, start: int) -> Plan:
