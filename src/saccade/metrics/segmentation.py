@@ -128,33 +128,38 @@ def confusion_matrix(truth: Tensor, found: Tensor, num_classes: int, name: str =
     if truth.shape != found.shape:
         raise DataError(f"The label map predicted for {name} has the size {tuple(found.shape)}, its truth {tuple(truth.shape)} (height, width); "
                         "predictions must be in original pixels.")
-    rows = _as_bytes(truth, IGNORE, num_classes, f"truth of {name}") + 1  # 255 becomes 0, so that row 0 is what is left out
-    if int(rows.amax() if rows.numel() else 0) > num_classes:
+    rows, columns = (_narrow(labels) for labels in (truth, found))
+    if _largest(rows) > IGNORE:
         raise _unknown_labels(truth, num_classes, f"truth of {name}")
-    columns = _as_bytes(found, num_classes - 1, num_classes, f"prediction for {name}")
-    # Neighbours are mostly alike, and a processor waits for a counter that it has just written: each of several pixels in a row has counters of its
-    # own. Codes of 16 bits are counted as they are; wider ones cost memory traffic.
-    cells = (num_classes + 1) * num_classes
+    if _largest(columns) >= num_classes:
+        raise _unknown_labels(found, num_classes, f"prediction for {name}")
+    # Neighbours are mostly alike, and a processor waits for a counter that it has just written: so pixels side by side have counters of their own.
+    cells = (IGNORE + 1) * num_classes
     lanes = min(_LANES, max(1, _LARGEST_SHORT // cells))
     offsets = (torch.arange(rows.shape[-1]) % lanes * cells).to(torch.int16 if cells <= _LARGEST_SHORT else torch.int32)
     codes = torch.add(offsets, rows, alpha=num_classes).add_(columns)
-    counts = torch.bincount(codes.reshape(-1), minlength=lanes * cells)
-    return counts.reshape(lanes, num_classes + 1, num_classes).sum(0)[1:].numpy()
+    counts = torch.bincount(codes.reshape(-1), minlength=lanes * cells).reshape(lanes, IGNORE + 1, num_classes).sum(0).numpy()
+    if counts[num_classes:IGNORE].any():
+        raise _unknown_labels(truth, num_classes, f"truth of {name}")
+    return counts[:num_classes]
 
 
-def _as_bytes(labels: Tensor, largest: int, num_classes: int, whose: str) -> Tensor:
-    """The labels as uint8 on the CPU. Raises DataError for one below 0 or above `largest`."""
-    plain = labels.as_subclass(Tensor).detach().cpu()
-    values = plain.numpy()
-    if values.view(f"u{values.itemsize}").max(initial=0) > largest:  # seen without sign, what is negative is large
-        raise _unknown_labels(plain, num_classes, whose)
-    return plain.to(torch.uint8)
+def _narrow(labels: Tensor) -> Tensor:
+    """On the CPU and in 16 bits, or as the bytes that they are: the counting waits for memory. No network or file has labels beyond 16 bits."""
+    plain = labels.as_subclass(Tensor).detach()
+    return (plain if plain.dtype == torch.uint8 else plain.to(torch.int16)).cpu()
+
+
+def _largest(labels: Tensor) -> int:
+    """The largest of narrow labels; below 0 counts as large."""
+    values = labels.numpy()
+    return int(values.view(f"u{values.itemsize}").max(initial=0))
 
 
 def _unknown_labels(labels: Tensor, num_classes: int, whose: str) -> DataError:
     wrong = [value for value in labels.unique().tolist() if not (0 <= value < num_classes or value == IGNORE)] or [IGNORE]
-    return DataError(f"The {whose} has the labels {wrong[:5]}, but the metric was made for {num_classes} classes (0..{num_classes - 1}, and {IGNORE} for "
-                     "true pixels without a label). Evaluate on data with the classes that the model was made for.")
+    rule = f"{num_classes} classes (0..{num_classes - 1}, and {IGNORE} for true pixels without a label)"
+    return DataError(f"The {whose} has the labels {wrong[:5]}, but the metric was made for {rule}. Evaluate on data with the classes of the model.")
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
