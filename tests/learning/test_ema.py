@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from saccade.errors import InputError
 from saccade.learning.ema import MovingAverage
 
 
@@ -30,6 +31,18 @@ def test_the_distance_shrinks_by_the_momentum_at_each_step() -> None:
 def test_the_warm_up_slows_the_first_steps_down() -> None:
     average = MovingAverage(momentum=0.002, warm_up=4)
     assert [average.share(t) for t in (0, 1, 3, 9)] == pytest.approx([0.0005, 0.001, 0.002, 0.002])
+
+
+def test_the_teacher_can_begin_as_the_mean_of_its_students() -> None:
+    teacher, student = pair()
+    average = MovingAverage(momentum=0.1, mean_first=True)
+    for step, value in enumerate((3.0, 5.0, 10.0)):
+        nn.init.constant_(student.weight, value)  # type: ignore[arg-type]
+        average.update(teacher, student, step)
+    torch.testing.assert_close(teacher.weight, torch.full((3,), 6.0))
+    assert average.share(100) == pytest.approx(0.1) and average.share(7) == pytest.approx(0.125)
+    with pytest.raises(InputError, match="give one of them"):
+        MovingAverage(momentum=0.1, mean_first=True, warm_up=5)
 
 
 def test_an_interval_moves_as_far_as_its_single_steps() -> None:

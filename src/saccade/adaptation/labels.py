@@ -103,3 +103,9 @@ class StoredSoftLabels(LabelSource):
         stored = [read_soft_labels(self.folder, meta.id, context.student.classes) for meta in batch.metas]
         maps = [each.probabilities.to(batch.images.device).float() for each in stored]
         return LabelMaps.of(*bring(maps, [Place(each.frame, each.geometry) for each in stored], places_of(batch), size))
+
+
+def sure_shares(found: LabelMaps, threshold: float) -> Tensor:
+    """(N,) the share of the labelled pixels of each picture whose confidence is at least `threshold`; 0 without any (Tranheden et al. 2021)."""
+    sure = (found.confidence >= threshold) & found.known
+    return sure.flatten(1).sum(1) / found.known.flatten(1).sum(1).clamp(min=1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from saccade.errors import InputError
 from saccade.structures.ranges import NonNegativeInt, PositiveInt, Probability
 
 
@@ -26,20 +27,28 @@ class MovingAverage:
     """How a teacher follows its student.
 
     `momentum` is the student's share in the update of one step (0: the teacher stays as it is); over the first `warm_up` steps it grows linearly to
-    that. `interval`: steps between updates. `follows` says which buffers with fractions are averaged, by name; the others of the teacher, and whole
-    numbers, stay as they are. `reference_quirks`: see the module.
+    that. `mean_first`: the teacher begins as the plain mean of its students so far, until that moves by less than `momentum` (mean teachers, DACS);
+    so it does not stay behind a student that begins untrained. `interval`: steps between updates. `follows` says which buffers with fractions are
+    averaged, by name; the others of the teacher, and whole numbers, stay as they are. `reference_quirks`: see the module.
     """
 
     momentum: Probability
     interval: PositiveInt = 1
     warm_up: NonNegativeInt = 0
+    mean_first: bool = False
     reference_quirks: bool = False
     follows: Callable[[str], bool] = field(default=_always)
+
+    def __post_init__(self) -> None:
+        if self.mean_first and (self.warm_up or self.reference_quirks):
+            raise InputError("a teacher with `mean_first` moves fastest at first, one with `warm_up` or `reference_quirks` slowest; give one of them")
 
     def share(self, step: int) -> float:
         """The student's share in the update at `step` (0-based)."""
         if self.reference_quirks:
             return min(self.momentum**self.interval, (1 + step) / (self.warm_up + step) if self.warm_up + step else 1.0)
+        if self.mean_first:
+            return max(1 / (1 + step // self.interval), 1.0 - (1.0 - self.momentum) ** self.interval)
         warmth = min(1.0, (1 + step) / self.warm_up) if self.warm_up else 1.0
         return 1.0 - (1.0 - self.momentum * warmth) ** self.interval
 

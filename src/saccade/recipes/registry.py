@@ -112,9 +112,11 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "terms": {
         "BatchNormStatistics": "saccade.adaptation.terms.batch_norm_statistics:BatchNormStatistics",
+        "ClassMix": "saccade.adaptation.terms.class_mix:ClassMix",
         "DetectionConsistency": "saccade.adaptation.terms.detection_consistency:DetectionConsistency",
         "Distillation": "saccade.adaptation.terms.distillation:Distillation",
         "Entropy": "saccade.adaptation.terms.entropy:Entropy",
+        "MaskedConsistency": "saccade.adaptation.terms.masked_consistency:MaskedConsistency",
         "PatchContrast": "saccade.adaptation.terms.patch_contrast:PatchContrast",
         "Prototypes": "saccade.adaptation.terms.prototypes:Prototypes",
         "PseudoLabelDetection": "saccade.adaptation.terms.pseudo_label_detection:PseudoLabelDetection",
