@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Source = Annotated[str, typer.Argument(help="A file, a checkpoint or run folder, or a name of `saccade weights list`.")]
+Source = Annotated[
+    str, typer.Argument(help="A file (FILE#MEMBER: one of several in it), a checkpoint or run folder, or a name of `saccade weights list`.")
+]
 RecipeOption = Annotated[str | None, typer.Option("--recipe", help="The recipe whose model the weights belong to.")]
 ClassCount = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes, where the recipe's data set is not at hand.")]
-_FOREIGN_MEMBER = {"lufficc_ssd": "model", "mmcls": "state_dict"}  # where the original programs look for the weights
+# Where the original programs look for the weights; a dot leads into a member of a member.
+_FOREIGN_MEMBER = {"lufficc_ssd": "model", "mmcls": "state_dict", "proda": "ResNet101.model_state"}
 
 
 @app.command("list")
@@ -190,8 +193,11 @@ def _encoded(tensors: Mapping[str, Tensor], suffix: str, member: str | None) -> 
     plain = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
     if suffix == ".safetensors":
         return safetensors.torch.save(plain)
+    content: dict[str, Any] = plain
+    for name in reversed(member.split(".") if member else []):
+        content = {name: content}
     buffer = io.BytesIO()
-    torch.save(plain if member is None else {member: plain}, buffer)
+    torch.save(content, buffer)
     return buffer.getvalue()
 
 

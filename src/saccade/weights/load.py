@@ -17,7 +17,8 @@ from saccade.engine.checkpoints import WEIGHTS, find_checkpoint, pointed
 from saccade.errors import InputError
 from saccade.models.contract import Model
 
-MEMBERS = ("state_dict", "model", "params", "model_state_dict", "net", "weights")  # where checkpoints keep their tensors, in order of preference
+# Where checkpoints keep their tensors, in order of preference; a dot leads into a member of a member.
+MEMBERS = ("state_dict", "model", "params", "model_state_dict", "net", "weights", "ResNet101.model_state")
 HEADS = "heads"  # in `reinitialise`: the module's own head_keys()
 _COUNTER = "num_batches_tracked"
 _SHOWN = 25
@@ -65,25 +66,35 @@ class LoadReport:
 def read_tensors(source: str | Path) -> dict[str, Tensor]:
     """The state dict in `source`: a file, a checkpoint or run folder, or a published name (downloaded when it is not in the cache yet).
 
-    `module.` prefixes of data-parallel wrappers are taken off. Raises InputError for what is no checkpoint, names unknown, or would run code.
+    Of a torch checkpoint with several state dicts, `FILE#MEMBER` names one, as in `warmup.pkl#FCDiscriminator.model_state`. `module.` prefixes of
+    data-parallel wrappers are taken off. Raises InputError for what is no checkpoint, names unknown, or would run code.
     """
-    return tensors_in(locate(source))
+    return tensors_in(locate(source), _split(source)[1])
 
 
-def tensors_in(path: Path) -> dict[str, Tensor]:
-    """The state dict in the file `path`."""
+def tensors_in(path: Path, member: str = "") -> dict[str, Tensor]:
+    """The state dict in the file `path`, or in that member of a torch checkpoint; a single tensor is called by the last name of its member."""
     if _is_safetensors(path):
+        if member:
+            raise InputError(f"{path} is a safetensors file, which has no members, so no {member!r}; leave out what follows the #")
         return _read_safetensors(path)
     from saccade.weights.pickles import load_pickle
 
-    return _plain(pick_state_dict(load_pickle(path), path))
+    content = load_pickle(path)
+    found = _member(content, member) if member else content
+    if isinstance(found, Tensor):
+        return {member.rpartition(".")[2] or "tensor": found}
+    if found is None:
+        raise InputError(f"{path} has no member {member!r}; it has {', '.join(map(str, content)) if isinstance(content, Mapping) else 'none'}")
+    return _plain(pick_state_dict(found, path))
 
 
 def locate(source: str | Path) -> Path:
     """The file that `source` stands for; published names are fetched. Raises InputError with the nearest names where there is none."""
     from saccade.weights.table import fetch_published
 
-    path = Path(source).expanduser()
+    name, _ = _split(source)
+    path = Path(name).expanduser()
     if path.is_file() and path.name in ("best", "last"):
         path = pointed(path.parent, path.name) or path
     if path.is_dir():
@@ -91,7 +102,7 @@ def locate(source: str | Path) -> Path:
     if path.is_file():
         return path
 
-    return fetch_published(str(source))
+    return fetch_published(name)
 
 
 def load_into(
@@ -154,11 +165,24 @@ def translate(tensors: Mapping[str, Tensor], module: nn.Module, origin: str) -> 
 
 def pick_state_dict(content: Any, path: Path) -> Mapping[str, Any]:
     """The mapping of names to tensors inside a checkpoint: the checkpoint itself or one of its usual members."""
-    for candidate in [content.get(name) for name in MEMBERS] + [content] if isinstance(content, Mapping) else []:
+    for candidate in [_member(content, name) for name in MEMBERS] + [content] if isinstance(content, Mapping) else []:
         if isinstance(candidate, Mapping) and candidate and any(isinstance(v, Tensor) for v in candidate.values()):
             return candidate
     members = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
     raise InputError(f"{path} holds no weights: expected tensors by name, or one of the members {', '.join(MEMBERS)}; found {members or 'nothing'}.")
+
+
+def _split(source: str | Path) -> tuple[str, str]:
+    """File (or name) and member of `FILE#MEMBER`; a file whose own name has a # is a file."""
+    file, _, member = (str(source), "", "") if Path(source).expanduser().exists() else str(source).partition("#")
+    return file, member
+
+
+def _member(content: Any, path: str) -> Any:
+    """The member of a member … of `content` that a dotted `path` names; None where there is none."""
+    for name in path.split("."):
+        content = content.get(name) if isinstance(content, Mapping) else None
+    return content
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:

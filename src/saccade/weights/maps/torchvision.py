@@ -12,6 +12,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from saccade.layers.cifar_resnet import CifarResNet
+from saccade.layers.deeplab_vgg import DeepLabVGG16
 from saccade.models.classifier import ImageClassifier
 from saccade.weights.key_map import KeyMap, Tensors
 from saccade.weights.maps import timm
@@ -28,6 +29,8 @@ _MOBILENET_FIRST = (1, 2, 4, 7, 11, 14, 17)  # torchvision's number of the first
 
 def names(module: nn.Module) -> timm.NameTable:
     """Our keys -> torchvision's, for an `ImageClassifier` or a backbone; other networks keep timm's names."""
+    if isinstance(module, DeepLabVGG16):
+        return {key: _deeplab_vgg(key) for key in module.state_dict()}
     backbone = module.backbone if isinstance(module, ImageClassifier) else module
     table = timm.names(module)
     if isinstance(backbone, CifarResNet):
@@ -53,6 +56,12 @@ def _mobilenet(name: str) -> str:
 def _vgg(name: str) -> str:
     layer, _, leaf = name.rpartition(".")
     return f"{_VGG_LINEAR.get(layer, layer)}.{leaf}"
+
+
+def _deeplab_vgg(name: str) -> str:
+    """torchvision pools before the fifth block, DeepLab does not: from there on its numbers are one lower."""
+    _, number, leaf = name.split(".")
+    return f"features.{int(number) + 1}.{leaf}" if int(number) >= 23 else name
 
 
 def from_saccade(tensors: Tensors, module: nn.Module) -> dict[str, Tensor]:
