@@ -7,6 +7,7 @@ from saccade.layers.backbone import TimmBackbone
 from saccade.layers.track_head import TrackHead
 from saccade.layers.two_stage import TwoStageSettings
 from saccade.models.classifier import ImageClassifier
+from saccade.models.deeplab import DeepLabV2
 from saccade.models.faster_rcnn import FasterRCNN
 from saccade.models.qdtrack import QDTrack
 from saccade.models.ssd import SSD
@@ -19,6 +20,13 @@ def classifier(norm: str = "batch") -> ImageClassifier:
     """A classifier of three classes with batch norms."""
     torch.manual_seed(0)
     return ImageClassifier(classes=["a", "b", "c"], backbone=TimmBackbone(name="resnet10t", norm=norm))  # type: ignore[arg-type]
+
+
+def segmenter(auxiliary: bool = True, norm: str = "batch", norm_affine: bool = False, head: str = "aspp2", name: str = "resnet10t") -> DeepLabV2:
+    """A segmentation network of three classes at an eighth of the resolution, its norms as the published ones have them: scales that do not learn."""
+    torch.manual_seed(0)
+    backbone = TimmBackbone(name=name, out_indices=[3, 4], output_stride=8, norm=norm, norm_affine=norm_affine)  # type: ignore[arg-type]
+    return DeepLabV2(classes=["a", "b", "c"], backbone=backbone, head=head, rates=(1, 2), auxiliary=auxiliary)  # type: ignore[arg-type]
 
 
 def detector() -> SSD:
@@ -52,3 +60,14 @@ def tracker() -> QDTrack:
     backbone = TimmBackbone(name="resnet10t", out_indices=[1, 2, 3, 4])
     head = TrackHead(in_channels=16, convs=1, channels=16, groups=4, hidden=(32,), embedding=16)
     return QDTrack(classes=["figure", "vehicle"], backbone=backbone, settings=settings, track_head=head, tracker=QuasiDense(init_threshold=0.1))
+
+
+def domains(count: int = 2, size: int = 64, seed: int = 0) -> Batch:
+    """Images of a target domain without labels, and beside them as many of a source with label maps (a tenth of them ignored)."""
+    target, source = images(count, size, seed), images(count, size, seed + 1000)
+    generator = torch.Generator().manual_seed(seed)
+    for own in source.targets:
+        own.segmentation = torch.randint(0, 3, (size, size), generator=generator, dtype=torch.uint8)
+        own.segmentation[: size // 10] = 255
+    target.source = source
+    return target

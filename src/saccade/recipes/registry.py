@@ -111,11 +111,16 @@ TABLE: dict[str, dict[str, str]] = {
         "Supervised": "saccade.learning.supervised:Supervised",
     },
     "terms": {
+        "Adversarial": "saccade.adaptation.terms.adversarial:Adversarial",
         "BatchNormStatistics": "saccade.adaptation.terms.batch_norm_statistics:BatchNormStatistics",
+        "ClassConsistency": "saccade.adaptation.terms.class_consistency:ClassConsistency",
         "ClassMix": "saccade.adaptation.terms.class_mix:ClassMix",
+        "ClassPrior": "saccade.adaptation.terms.class_prior:ClassPrior",
         "DetectionConsistency": "saccade.adaptation.terms.detection_consistency:DetectionConsistency",
         "Distillation": "saccade.adaptation.terms.distillation:Distillation",
         "Entropy": "saccade.adaptation.terms.entropy:Entropy",
+        "MapEntropy": "saccade.adaptation.terms.map_entropy:MapEntropy",
+        "MaxSquare": "saccade.adaptation.terms.max_square:MaxSquare",
         "MaskedConsistency": "saccade.adaptation.terms.masked_consistency:MaskedConsistency",
         "PatchContrast": "saccade.adaptation.terms.patch_contrast:PatchContrast",
         "Prototypes": "saccade.adaptation.terms.prototypes:Prototypes",
@@ -123,6 +128,7 @@ TABLE: dict[str, dict[str, str]] = {
         "PseudoLabels": "saccade.adaptation.terms.pseudo_labels:PseudoLabels",
         "Spread": "saccade.adaptation.terms.spread:Spread",
         "StructureConsistency": "saccade.adaptation.terms.structure_consistency:StructureConsistency",
+        "Supervision": "saccade.adaptation.terms.supervision:Supervision",
     },
     "views": {
         "View": "saccade.adaptation.views:View",
@@ -131,6 +137,7 @@ TABLE: dict[str, dict[str, str]] = {
     "teachers": {
         "MovingAverage": "saccade.learning.ema:MovingAverage",
     },
+    "class shares": {"ClassShares": "saccade.adaptation.class_shares:ClassShares"},
     "fixed networks": {
         "FixedNetwork": "saccade.engine.fixed_network:FixedNetwork",
     },
