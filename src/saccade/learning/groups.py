@@ -16,15 +16,16 @@ from torch import nn
 from saccade.errors import InputError
 from saccade.models.contract import Model
 
-_MULTIPLIERS = ("lr", "weight_decay")
+_MULTIPLIERS = ("lr", "weight_decay", "repeats")
 
 
 @dataclass(frozen=True)
 class GroupRules:
     """Multipliers of the recipe's learning rate and weight decay.
 
-    `groups`: key -> {"lr": ..., "weight_decay": ...}, each 1 where it is not given. For the parameters without a key: `norm_decay` for weights and
-    biases of normalisation layers, `bias_decay` and `bias_lr` for the biases of all other layers.
+    `groups`: key -> {"lr": ..., "weight_decay": ..., "repeats": ...}, each 1 where it is not given; `repeats`, a whole number, is how often a step
+    passes these parameters, which only `RepeatedSGD` can. For the parameters without a key: `norm_decay` for weights and biases of normalisation
+    layers, `bias_decay` and `bias_lr` for the biases of all other layers.
     """
 
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -39,26 +40,35 @@ class GroupRules:
                 raise InputError(f"learner.groups.{key}: unknown {', '.join(unknown)}; a group has multipliers {' and '.join(_MULTIPLIERS)}")
             if any(value < 0 for value in multipliers.values()):
                 raise InputError(f"learner.groups.{key}: multipliers can't be negative; got {dict(multipliers)}")
+            if (repeats := multipliers.get("repeats", 1)) != int(repeats) or repeats < 1:
+                raise InputError(f"learner.groups.{key}: repeats is how often a step passes the parameters, a whole number from 1; got {repeats}")
 
 
 @dataclass
 class ParameterGroup:
-    """Parameters that learn alike: why they are together, their rate and weight decay, and the parameters by name."""
+    """Parameters that learn alike: why they are together, their rate and weight decay, the parameters by name, and how often a step passes them."""
 
     name: str
     lr: float
     weight_decay: float
     parameters: dict[str, nn.Parameter]
+    repeats: int = 1
 
     @property
     def size(self) -> int:
         """How many numbers it holds."""
         return sum(p.numel() for p in self.parameters.values())
 
+    @property
+    def rate(self) -> str:
+        """The learning rate as text, with the passes of a step where it makes several."""
+        return f"{self.lr:g}" if self.repeats == 1 else f"{self.lr:g}, {self.repeats} times a step"
+
     def for_optimizer(self) -> dict[str, Any]:
-        """As torch's optimisers take it; `name` and `base_lr` stay in the group."""
+        """As torch's optimisers take it; `name` and `base_lr`, and `repeats` where it is not 1, stay in the group."""
         values = list(self.parameters.values())
-        return {"params": values, "lr": self.lr, "weight_decay": self.weight_decay, "base_lr": self.lr, "name": self.name}
+        group: dict[str, Any] = {"params": values, "lr": self.lr, "weight_decay": self.weight_decay, "base_lr": self.lr, "name": self.name}
+        return group if self.repeats == 1 else group | {"repeats": self.repeats}
 
 
 def parameter_groups(model: Model, lr: float, weight_decay: float, rules: GroupRules) -> list[ParameterGroup]:
@@ -70,7 +80,7 @@ def parameter_groups(model: Model, lr: float, weight_decay: float, rules: GroupR
     # Longest first; equally long ones in alphabetical order, as mmcv sorts them.
     keys = sorted(sorted(rules.groups), key=len, reverse=True)
     norm_parameters = _parameters_of_norms(model)
-    groups: dict[tuple[str, float, float], ParameterGroup] = {}
+    groups: dict[tuple[str, float, float, int], ParameterGroup] = {}
     used: set[str] = set()
     for name, parameter in model.named_parameters():
         fitting = [key for key in keys if _fits(key, name, offered)]
@@ -78,8 +88,9 @@ def parameter_groups(model: Model, lr: float, weight_decay: float, rules: GroupR
         if not parameter.requires_grad:
             continue
         label, lr_factor, decay_factor = _multipliers(name, fitting, rules, norm_parameters)
-        key = (label, lr_factor, decay_factor)
-        group = groups.setdefault(key, ParameterGroup(label, lr * lr_factor, weight_decay * decay_factor, {}))
+        repeats = int(rules.groups[label].get("repeats", 1)) if fitting else 1
+        key = (label, lr_factor, decay_factor, repeats)
+        group = groups.setdefault(key, ParameterGroup(label, lr * lr_factor, weight_decay * decay_factor, {}, repeats))
         group.parameters[name] = parameter
     _check_used(keys, used, model, offered)
     if not groups:

@@ -1,4 +1,4 @@
-"""Optimisers as small typed records that build torch's own: SGD, Adam, AdamW.
+"""Optimisers as small typed records that build torch's own: SGD, Adam, AdamW; and RepeatedSGD, which published training needs.
 
 The fused versions are taken where torch has them (CPU and CUDA) and the multi-tensor versions elsewhere; both give torch's plain results up to
 rounding. `fused=False` also serves loss scaling (fp16), whose gradients must be unscaled before they are clipped.
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from saccade.errors import InputError
+from saccade.learning.repeated_sgd import RepeatedSteps
 from saccade.structures.ranges import NonNegativeFloat, PositiveFloat, Probability
 
 ParameterGroups = Sequence[dict[str, Any]]  # torch's: {"params": [...], "lr": ..., "weight_decay": ...}
@@ -42,6 +43,19 @@ class SGD:
         return torch.optim.SGD(
             list(groups), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov, **_version(groups, fused)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedSGD:
+    """Gradient descent with momentum that passes parameters as often in a step as their group's `repeats` says (`learning/repeated_sgd.py`)."""
+
+    lr: PositiveFloat
+    momentum: Probability = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+
+    def build(self, groups: ParameterGroups, fused: bool = True) -> torch.optim.Optimizer:
+        """The optimiser of those parameters; there is one version."""
+        return RepeatedSteps(list(groups), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +91,10 @@ class AdamW:
 
 
 def _version(groups: ParameterGroups, fused: bool) -> dict[str, bool]:
+    """Arguments that choose torch's version. Raises InputError for groups that want several passes a step, which none of them makes."""
+    repeated = next((group for group in groups if group.get("repeats", 1) != 1), None)
+    if repeated is not None:
+        raise InputError(f"learner.groups.{repeated['name']}: repeats needs the optimizer RepeatedSGD; take that one, or leave repeats out")
     parameters = [p for group in groups for p in group["params"]]
     if fused and all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters):
         return {"fused": True}

@@ -86,7 +86,7 @@ def _losses(explanation: Explanation) -> Table:
 
 
 def _groups(explanation: Explanation) -> Table:
-    rows = [[g.name, str(len(g.parameters)), short(g.size), f"{g.lr:g}", f"{g.weight_decay:g}"] for g in explanation.groups]
+    rows = [[g.name, str(len(g.parameters)), short(g.size), g.rate, f"{g.weight_decay:g}"] for g in explanation.groups]
     return Table(["group", "tensors", "parameters", "learning rate", "weight decay"], rows)
 
 
