@@ -125,6 +125,45 @@ def test_a_coloured_label_map_is_refused(tmp_path: Path, pixels: np.ndarray) -> 
         read_label_map(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_channel_of_a_coloured_label_map_keeps_its_sixteen_bits(tmp_path: Path, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels)).astype(np.uint16)
+    values[:12, :, 0] //= 3000  # classes, as SYNTHIA has them, and numbers that use both bytes
+    blue_first = values[..., [2, 1, 0, 3][:channels]] if channels == 4 else values[..., ::-1]
+    cv2.imwrite(str(tmp_path / "a.png"), blue_first)
+    for channel in range(3):
+        found = read_label_map(tmp_path / "a.png", channel)
+        assert found.dtype == torch.int64 and np.array_equal(found.numpy(), values[..., channel])
+    with pytest.raises(DataError, match=r"a\.png.*mode RGB"):
+        read_label_map(tmp_path / "a.png")
+
+
+def test_a_channel_of_eight_bits_and_files_with_one_channel_are_read_alike(tmp_path: Path, pixels: np.ndarray) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[..., 1]).save(tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        assert np.array_equal(read_label_map(tmp_path / name, 1).numpy(), pixels[..., 1])
+    cv2.imwrite(str(tmp_path / "a.tiff"), pixels.astype(np.uint16))
+    with pytest.raises(DataError, match=r"a\.tiff.*mode RGB"):
+        read_label_map(tmp_path / "a.tiff", 0)
+
+
+def test_a_damaged_coloured_label_map_is_an_error_or_a_map(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 23, (HEIGHT, WIDTH, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    content, refused = (tmp_path / "a.png").read_bytes(), 0
+    for place in range(0, len(content), 7):
+        (tmp_path / "b.png").write_bytes(content[:place] + bytes([content[place] ^ 0xA5]) + content[place + 1 :])
+        try:
+            assert read_label_map(tmp_path / "b.png", 0).ndim == 2
+        except DataError:
+            refused += 1
+    assert refused > len(content) // 7 * 0.8
+    (tmp_path / "b.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"b\.png is broken"):
+        read_label_map(tmp_path / "b.png", 0)
+
+
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(DataError, match="float"):

@@ -186,6 +186,9 @@ def _print_facts(console: Console, found: Inspection) -> None:
 
 
 def _print_classes(console: Console, found: Inspection) -> None:
+    if found.pixel_counts:
+        _print_pixels(console, found)
+        return
     shown = found.class_counts.most_common(_SHOWN_CLASSES)
     if not shown:
         return
@@ -197,6 +200,24 @@ def _print_classes(console: Console, found: Inspection) -> None:
         table.add_row(f"{label}  {found.classes[label]}", str(number), f"{number / total:.1%}", "█" * max(1, round(30 * number / most)))
     if len(found.class_counts) > len(shown):
         table.add_row(f"... {len(found.class_counts) - len(shown)} more classes", "", "", "")
+    console.print(table)
+
+
+def _print_pixels(console: Console, found: Inspection) -> None:
+    """Each class's share of the labelled pixels, and the number of images that show it."""
+    from saccade.structures import IGNORE
+
+    ignored, total = found.pixel_counts[IGNORE], sum(found.pixel_counts.values())
+    shown = [(label, number) for label, number in found.pixel_counts.most_common() if label != IGNORE]
+    table = _table(f"pixels of each class, in images ({ignored / total:.1%} of all pixels have no label)")
+    for _ in range(2):
+        table.add_column(justify="right")
+    table.add_column()
+    for label, number in shown[:_SHOWN_CLASSES]:
+        bar = "█" * max(1, round(30 * number / shown[0][1]))
+        table.add_row(f"{label}  {found.classes[label]}", f"{number / (total - ignored):.2%}", str(found.class_counts[label]), bar)
+    if len(shown) > _SHOWN_CLASSES:
+        table.add_row(f"... {len(shown) - _SHOWN_CLASSES} more classes", "", "", "")
     console.print(table)
 
 

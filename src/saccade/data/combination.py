@@ -14,7 +14,7 @@ import torch
 
 from saccade.data.contract import Dataset, Problem, Video
 from saccade.errors import DataError, InputError
-from saccade.structures import Annotations, Sample
+from saccade.structures import IGNORE, Annotations, Sample
 from saccade.structures.ranges import NonNegativeInt, PositiveInt, Probability
 
 
@@ -156,11 +156,13 @@ class Concat:
 
 
 def present_classes(annotations: Annotations) -> set[int]:
-    """The classes that an image shows: its label or labels, else those of its objects."""
+    """The classes that an image shows: its label or labels, else those of its objects, else those of its pixels."""
     if isinstance(annotations.label, int):
         return {annotations.label}
     if annotations.label is not None:
         return set(torch.nonzero(annotations.label > 0).flatten().tolist())
+    if annotations.labels is None and annotations.segmentation is not None:
+        return set(annotations.segmentation.unique().tolist()) - {IGNORE}
     return set() if annotations.labels is None else set(annotations.labels.tolist())
 
 

@@ -49,25 +49,28 @@ def read_image(path: str | Path) -> Tensor:
         raise _unreadable(path, error) from error
 
 
-def read_label_map(path: str | Path) -> Tensor:
+def read_label_map(path: str | Path, channel: int | None = None) -> Tensor:
     """The label map in `path` as stored: (H, W) uint8, or int64 where the file has 16 bits or more.
 
-    Palette images give their indices, not their colours; grey ones of 1, 2 or 4 bits the stored numbers, not numbers stretched to 0..255.
-    Raises `DataError` for broken files and for pictures of several channels.
+    Palette images give their indices, not their colours; grey ones of 1, 2 or 4 bits the stored numbers, not numbers stretched to 0..255. `channel`:
+    which of several channels holds the numbers, in PNGs that have several (0 of SYNTHIA's, which have three of 16 bits).
+    Raises `DataError` for broken files, and without `channel` for pictures of several channels.
     """
     _check_file(path)
     try:
         with _open(path) as picture:
-            if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
+            if picture.mode in ("RGB", "RGBA") and channel is not None and picture.format == "PNG":
+                values = _colour_channel(picture, path, channel)
+            elif picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
                 raise DataError(f"{path} has pixels of mode {picture.mode}; a label map needs one number a pixel (palette or grey, 8 or 16 bits), "
                                 "so convert the colours to class indices first")
-            stretch = _grey_stretch(path) if picture.format == "PNG" and picture.mode == "L" else 1
-            values = np.array(picture)
+            else:
+                stretch = _grey_stretch(path) if picture.format == "PNG" and picture.mode == "L" else 1
+                values = np.array(picture)
+                values = values.astype(np.uint8) // stretch if values.dtype in (np.uint8, np.bool_) else values
     except _BROKEN as error:
         raise _unreadable(path, error) from error
-    if values.dtype in (np.uint8, np.bool_):
-        return torch.from_numpy(values.astype(np.uint8) // stretch)
-    return torch.from_numpy(values.astype(np.int64))
+    return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.int64))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -127,6 +130,20 @@ def _sixteen_to_eight(picture: Image.Image, path: str | Path) -> Image.Image:
     if orientation := picture.getexif().get(_ORIENTATION):
         eight.getexif()[_ORIENTATION] = orientation
     return eight
+
+
+def _colour_channel(picture: Image.Image, path: str | Path, channel: int) -> np.ndarray:
+    """Channel `channel` of a colour PNG (H, W): uint8, or int64 where it has 16 bits. Of these Pillow keeps the high byte, unless it is made to take
+    the pixels for little-endian ones: then the low byte."""
+    high = np.array(picture)[..., channel]
+    with open(path, "rb") as file:
+        header = file.read(26)
+    if header[24] != 16:
+        return high
+    with _open(path) as again:
+        again.tile = [(codec, box, offset, f"{again.mode};16L") for codec, box, offset, _ in again.tile]  # type: ignore[misc, list-item, attr-defined]
+        low = np.array(again)[..., channel]
+    return high.astype(np.int64) * 256 + low
 
 
 def _grey_stretch(path: str | Path) -> int:

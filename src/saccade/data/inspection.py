@@ -29,9 +29,9 @@ _SMALL, _MEDIUM = 32.0**2, 96.0**2  # COCO's limits of object areas in pixels
 class Inspection:
     """What was found.
 
-    `class_counts`: objects of each class, or images where the data set has one class (or several) an image. `image_sizes`: (height, width) with the
-    number of images of that size. `object_sizes`: small, medium and large by COCO's areas. `objects_per_image`: number of objects -> number of
-    images.
+    `class_counts`: objects of each class, or images where the data set has one class (or several) an image, or a class a pixel; `pixel_counts` are
+    the pixels of each class then, 255 those without. `image_sizes`: (height, width) with the number of images of that size. `object_sizes`: small,
+    medium and large by COCO's areas. `objects_per_image`: number of objects -> number of images.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Inspection:
     num_crowd: int = 0
     num_difficult: int = 0
     class_counts: Counter[int] = field(default_factory=Counter)
+    pixel_counts: Counter[int] = field(default_factory=Counter)
     image_sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     object_sizes: Counter[str] = field(default_factory=Counter)
     objects_per_image: Counter[int] = field(default_factory=Counter)
@@ -128,6 +129,9 @@ def _inspect_image(
 def _inspect_annotations(found: Inspection, annotations: Annotations, where: str, file: str, size: tuple[int, int] | None) -> None:
     if annotations.boxes is None or annotations.labels is None:
         found.class_counts.update(present_classes(annotations))
+        if annotations.segmentation is not None:
+            pixels = np.bincount(annotations.segmentation.as_subclass(torch.Tensor).numpy().reshape(-1))
+            found.pixel_counts.update({int(label): int(pixels[label]) for label in pixels.nonzero()[0]})
         return
     boxes, labels = annotations.boxes.as_subclass(torch.Tensor).numpy(), annotations.labels.numpy()
     found.num_objects += len(boxes)
