@@ -45,6 +45,12 @@ def test_references_copy_values_fill_text_and_keep_both_origins(tmp_path: Path) 
     assert recipe.origins["run.b"] == f"{path}:1 via {path}:4"
 
 
+def test_an_override_reaches_into_what_a_reference_stands_for(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("data:\n  train: {type: Town, size: 64, num_videos: 5}\n  evaluate:\n    fog: ${data.train}\n")
+    values = load_recipe(tmp_path / "r.yaml", ["data.evaluate.fog.num_videos=2"]).values
+    assert values["data"]["evaluate"]["fog"] == {"type": "Town", "size": 64, "num_videos": 2} and values["data"]["train"]["num_videos"] == 5
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

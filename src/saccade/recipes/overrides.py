@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saccade.errors import InputError
-from saccade.recipes.references import parse_path
+from saccade.recipes.references import dereferenced, parse_path
 from saccade.recipes.text import parse_yaml
 from saccade.recipes.tree import DELETE, Node, Path, merge, show_path
 
@@ -31,13 +31,17 @@ def parse_override(text: str) -> Override:
 
 
 def apply_override(tree: Node, override: Override) -> Node:
-    """`tree` with the value set; it is not changed itself. Raises InputError where the path leads nowhere."""
-    return _set(tree, override.path, override.value, ())
+    """`tree` with the value set; it is not changed itself. Where the path leads into what a reference stands for, a copy of that is changed.
+
+    Raises InputError where the path leads nowhere.
+    """
+    return _set(tree, override.path, override.value, (), tree)
 
 
-def _set(tree: Node, path: Path, value: Node, done: Path) -> Node:
+def _set(tree: Node, path: Path, value: Node, done: Path, root: Node) -> Node:
     if not path:
         return merge(tree, value)
+    tree = dereferenced(tree, root)
     key = path[0]
     if isinstance(tree.value, list):
         if not isinstance(key, int) or not -len(tree.value) <= key < len(tree.value):
@@ -47,7 +51,7 @@ def _set(tree: Node, path: Path, value: Node, done: Path) -> Node:
         if len(path) == 1 and value.value is DELETE:
             del items[key]
         else:
-            items[key] = _set(items[key], path[1:], value, (*done, key))
+            items[key] = _set(items[key], path[1:], value, (*done, key), root)
         return Node(items, tree.origin, tree.via)
     children = dict(tree.value) if isinstance(tree.value, dict) else {}
     key = str(key)
@@ -57,5 +61,5 @@ def _set(tree: Node, path: Path, value: Node, done: Path) -> Node:
         del children[key]
     else:
         child = children.get(key, Node({} if len(path) > 1 else None, COMMAND_LINE))
-        children[key] = _set(child, path[1:], value, (*done, key))
+        children[key] = _set(child, path[1:], value, (*done, key), root)
     return Node(children, tree.origin, tree.via)

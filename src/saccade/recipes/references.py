@@ -20,6 +20,12 @@ def parse_path(text: str) -> Path:
     return tuple(int(part) if part.lstrip("-").isdigit() else part for part in text.strip().split("."))
 
 
+def dereferenced(node: Node, root: Node) -> Node:
+    """What `node` stands for where its whole value is a reference, its own references resolved; else `node` itself. Errors as `resolve_references`."""
+    whole = _REFERENCE.fullmatch(node.value) if isinstance(node.value, str) else None
+    return node if whole is None else _target(whole.group(1), node, root, ())
+
+
 def _resolve(node: Node, root: Node, trail: tuple[str, ...]) -> Node:
     if isinstance(node.value, dict):
         return Node({k: _resolve(c, root, trail) for k, c in node.value.items()}, node.origin, node.via)
