@@ -129,6 +129,14 @@ def test_undefined_and_infinite_values_are_shown_as_such(tmp_path: Path) -> None
     assert ": 1.5 at 2" in page.words
 
 
+def test_what_a_metric_notes_and_a_choice_by_labels_are_said(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    folder = make_run(tmp_path / "run", data=("dusk",))
+    (folder / "recipe.yaml").write_text("learner: {type: Adapting}\nrun: {best: dusk/iou/mIoU}\n")
+    (folder / "evaluation/dusk/details.json").write_text(json.dumps({"iou": {"note": "none of the 3 images has labels"}}))
+    _, page = render(folder)
+    assert "chosen by dusk/iou/mIoU, that is with labels of dusk" in page.words and "dusk: none of the 3 images has labels" in page.words
+
+
 def test_warnings_and_skipped_images_are_listed(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     folder = make_run(tmp_path / "run", data=("day",))
     with open(folder / "metrics.jsonl", "a") as file:

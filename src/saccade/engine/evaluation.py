@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,7 @@ from saccade.engine.streaming import follower
 from saccade.errors import InputError
 from saccade.learning.wrapping import is_sharded
 from saccade.metrics.contract import Metric
+from saccade.metrics.notes import notes_in
 from saccade.models.contract import Model
 from saccade.structures import Batch, Classification, Detections, Panoptic, Prediction
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from saccade.engine.launch import Together
 
 Observer = Callable[[Batch, Sequence[Prediction]], object]
+
+_log = logging.getLogger(__name__)
 
 
 class BatchSource(Protocol):
@@ -171,13 +175,18 @@ class PredictionCollector:
 def write_results(
     folder: Path, figures: Mapping[str, float], metrics: Sequence[Metric], predictions: PredictionCollector, skipped: Mapping[str, str],
 ) -> None:
-    """Write `figures.json`, `details.json`, `predictions.json` and, as `skipped.json`, the ids of samples that were left out, into `folder`."""
+    """Write `figures.json`, `details.json`, `predictions.json` and, as `skipped.json`, the ids of samples that were left out, into `folder`.
+
+    What a metric notes in its details (that there was nothing to score, say) is logged as a warning.
+    """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "figures.json", {name: strict_number(value) for name, value in figures.items()})
     details: dict[str, Any] = {}
     for metric in metrics:
         details |= metric.details()
+    for note in notes_in(details):
+        _log.warning("%s: %s", folder.name, note)
     write_json(folder / "details.json", details)
     predictions.write(folder / "predictions.json")
     write_json(folder / SKIPPED, dict(skipped))

@@ -19,7 +19,8 @@ class RunSettings:
 
     `batch_size`: images of one step, in total over all processes and accumulated parts. `accumulate`: parts of one step, to save memory.
     `evaluate_every` and `save_every`: a number of steps, or text such as "1 epoch"; None: only at the end. `keep_last`: how many checkpoints stay
-    beside the best one. `best`: the figure that decides which checkpoint is the best, e.g. "val/coco/AP"; `best_is` says which values of it are good.
+    beside the best one. `best`: the figure that decides which checkpoint is the best, e.g. "val/coco/AP" ("val/unlabelled/entropy", with `best_is`
+    lowest, needs no labels); None: there is no best one, and the last is taken. `best_is` says which values of the figure are good.
     `precision`: bf16 and fp16 are mixed (weights stay fp32). `strategy` for several processes: ddp copies the model, fsdp spreads it.
     `find_unused_parameters`: ddp then expects parameters without gradient. `strict_storage`: end the run when a checkpoint can't be written, instead
     of going on to the next. `deterministic`: only algorithms whose results repeat exactly on an accelerator.

@@ -31,6 +31,7 @@ from saccade.engine.loggers import Logger
 from saccade.engine.loop import Callback, Plan, StopAskedError, run_steps
 from saccade.engine.resuming import Conditions, check_conditions
 from saccade.engine.run_folder import Records, RunFolder
+from saccade.engine.selection import selection_note
 from saccade.engine.settings import RunSettings
 from saccade.engine.signals import Interrupted, StopRequests
 from saccade.errors import InputError, StorageError
@@ -123,6 +124,9 @@ class Training:
 
     def _begin(self) -> int:
         seed_everything(self.settings.seed, self.together.rank)
+        note = selection_note(self.recipe.values)
+        if note is not None and self.first:
+            _log.info("%s", note)
         return 0
 
     def _resume(self, allow_changes: bool, allow_world_size_change: bool) -> int:
@@ -305,9 +309,9 @@ class Training:
                 checkpoints.point(self.folder.checkpoints, "best", checkpoints.folder_of(self.folder.checkpoints, step))
 
     def _tell(self, step: int, figures: Mapping[str, float]) -> None:
-        """One line with the first figure of every metric; metrics.jsonl has all of them."""
+        """One line with the first figure of every metric, those of single classes left out; metrics.jsonl has all of them."""
         first: dict[str, str] = {}
-        for name, value in figures.items():
+        for name, value in ((n, v) for n, v in figures.items() if "/class/" not in n):
             first.setdefault(name.rpartition("/")[0], f"{name} {value:.4f}")
         _log.info("step %d: %s", step, "  ".join(first.values()))
 

@@ -174,10 +174,12 @@ TABLE: dict[str, dict[str, str]] = {
     "metrics": {
         "ClassificationAccuracy": "saccade.metrics.classification:ClassificationAccuracy",
         "CocoDetection": "saccade.metrics.coco:CocoDetection",
+        "MeanEntropy": "saccade.metrics.unlabelled:MeanEntropy",
         "MotTracking": "saccade.metrics.tracking:MotTracking",
         "MultiLabelClassification": "saccade.metrics.multilabel:MultiLabelClassification",
         "PanopticQuality": "saccade.metrics.panoptic:PanopticQuality",
         "SegmentationIoU": "saccade.metrics.segmentation:SegmentationIoU",
+        "SoftNeighborhoodDensity": "saccade.metrics.unlabelled:SoftNeighborhoodDensity",
         "VocDetection": "saccade.metrics.voc:VocDetection",
     },
     "trackers": {

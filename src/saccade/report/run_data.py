@@ -15,7 +15,9 @@ from typing import Any
 
 import yaml
 
+from saccade.engine.selection import selection_note
 from saccade.errors import InputError
+from saccade.metrics.notes import notes_in
 
 _NOT_FIGURES = ("kind", "step", "epoch", "time")
 _LEVEL = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
@@ -112,16 +114,20 @@ def load_run(path: str | Path) -> Run:
         notes.append(f"of {len(skipped)} samples that could not be read {_MOST_SKIPPED} are shown; skipped.json has them all")
     records += _warnings(folder / "log.txt", {str(record["sample"]) for record in skipped})
     evaluations = tuple(r for r in records if r.get("kind") == "evaluation")
+    recipe, results = _read_recipe(folder / "recipe.yaml", notes), _read_results(folder / "evaluation", evaluations, notes)
+    chosen = selection_note(recipe)
+    notes += [] if chosen is None else [chosen]
+    notes += [f"{name}: {note}" for name, result in results.items() for note in notes_in(result.details)]
     return Run(
         path=folder,
         name=folder.resolve().name,
-        recipe=_read_recipe(folder / "recipe.yaml", notes),
+        recipe=recipe,
         origins={k: str(v) for k, v in _read_json(folder / "recipe_origins.json", notes).items()},
         environment=_read_json(folder / "environment.json", notes),
         train=tuple(r for r in records if r.get("kind") == "train"),
         evaluations=evaluations,
         events=tuple(r for r in records if r.get("kind") not in ("train", "evaluation")),
-        results=_read_results(folder / "evaluation", evaluations, notes),
+        results=results,
         checkpoints=_read_checkpoints(folder / "checkpoints"),
         notes=tuple(notes),
     )

@@ -18,7 +18,7 @@ from saccade.report.run_data import Run, flatten
 # The figures that people ask for first, in this order; whatever else there is comes after.
 _FIRST = (
     "coco/AP", "coco/AP50", "voc/mAP", "voc/mAP07", "coco/segm/AP", "classification/top1", "classification/top5",
-    "classification/mean_class_accuracy", "classification/mAP", "segmentation/mIoU", "panoptic/PQ", "mot/MOTA", "mot/IDF1", "mot/HOTA",
+    "classification/mean_class_accuracy", "classification/mAP", "iou/mIoU", "panoptic/PQ", "mot/MOTA", "mot/IDF1", "mot/HOTA",
 )
 _MOST_MATRIX_CLASSES, _MOST_CURVES, _FIRST_CHARTS = 40, NUM_COLOURS, 6
 MISSING = "–"
