@@ -1,6 +1,8 @@
 """Small networks and batches for tests, made of real parts."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from saccade.layers.backbone import TimmBackbone
@@ -22,11 +24,14 @@ def classifier(norm: str = "batch") -> ImageClassifier:
     return ImageClassifier(classes=["a", "b", "c"], backbone=TimmBackbone(name="resnet10t", norm=norm))  # type: ignore[arg-type]
 
 
-def segmenter(auxiliary: bool = True, norm: str = "batch", norm_affine: bool = False, head: str = "aspp2", name: str = "resnet10t") -> DeepLabV2:
-    """A segmentation network of three classes at an eighth of the resolution, its norms as the published ones have them: scales that do not learn."""
+def segmenter(
+    auxiliary: bool = True, norm: str = "batch", norm_affine: bool = False, head: str = "aspp2", name: str = "resnet10t",
+    classes: Sequence[str] = ("a", "b", "c"),
+) -> DeepLabV2:
+    """A segmentation network at an eighth of the resolution, its norms as the published ones have them: scales that do not learn."""
     torch.manual_seed(0)
     backbone = TimmBackbone(name=name, out_indices=[3, 4], output_stride=8, norm=norm, norm_affine=norm_affine)  # type: ignore[arg-type]
-    return DeepLabV2(classes=["a", "b", "c"], backbone=backbone, head=head, rates=(1, 2), auxiliary=auxiliary)  # type: ignore[arg-type]
+    return DeepLabV2(classes=classes, backbone=backbone, head=head, rates=(1, 2), auxiliary=auxiliary)  # type: ignore[arg-type]
 
 
 def detector() -> SSD:

@@ -139,7 +139,10 @@ TABLE: dict[str, dict[str, str]] = {
     "views": {
         "View": "saccade.adaptation.views:View",
     },
-    "tasks": {},
+    "tasks": {
+        "ComputePrototypes": "saccade.engine.prototype_task:ComputePrototypes",
+        "WriteLabels": "saccade.engine.label_task:WriteLabels",
+    },
     "teachers": {
         "MovingAverage": "saccade.learning.ema:MovingAverage",
     },
@@ -153,6 +156,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "pseudo labels": {
         "OnlineLabels": "saccade.adaptation.labels:OnlineLabels",
+        "StoredLabels": "saccade.adaptation.labels:StoredLabels",
         "StoredSoftLabels": "saccade.adaptation.labels:StoredSoftLabels",
     },
     "optimizers": {
