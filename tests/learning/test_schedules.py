@@ -91,3 +91,12 @@ def test_milestones_that_do_not_ascend_and_two_minima_are_refused() -> None:
         MultiStep(milestones=[3, 1])
     with pytest.raises(InputError, match="not both"):
         Cosine(minimum=0.1, minimum_ratio=0.1)
+
+
+@pytest.mark.parametrize(("whole", "step", "factor"), [(250_000, 150_000, 0.438), (250_000, 120_000, 0.555), (90_000, 62_412, 0.345)])
+def test_a_curve_may_be_longer_than_the_run(whole: int, step: int, factor: float) -> None:
+    """Where AdaptSegNet, ADVENT and ProDA stop (segmentation_adaptation.md 12)."""
+    schedule = Poly(power=0.9, total_steps=whole)
+    assert schedule.lr(step, 1.0, step, 1) == pytest.approx(factor, abs=5e-4)
+    assert schedule.lr(step, 1.0, step, 1) == schedule.lr(step, 1.0, whole, 1) == Poly(power=0.9).lr(step, 1.0, whole, 1)
+    assert Poly(power=0.9).lr(step, 1.0, step, 1) == 0
