@@ -90,6 +90,7 @@ TABLE: dict[str, dict[str, str]] = {
         "RandAugment": "saccade.data.transforms.automatic:RandAugment",
         "RandomErasing": "saccade.data.transforms.classification:RandomErasing",
         "RandomResizedCrop": "saccade.data.transforms.classification:RandomResizedCrop",
+        "RandomScaleCrop": "saccade.data.transforms.scale_crop:RandomScaleCrop",
         "RandomSelect": "saccade.data.transforms.detr:RandomSelect",
         "RandomShortSideResize": "saccade.data.transforms.detr:RandomShortSideResize",
         "RandomSizeCrop": "saccade.data.transforms.detr:RandomSizeCrop",
