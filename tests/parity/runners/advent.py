@@ -81,7 +81,7 @@ def _score(logits: Tensor, batch: Batch) -> Outputs:
     metric.update([SegmentationMap(own) for own in logits.argmax(1)], batch.targets, batch.metas)
     figures = metric.compute()
     return {
-        "confusion": metric.confusion(), "iou_per_class": np.array([figures[f"iou/class/{name}"] for name in metric.classes]),
+        "confusion": metric.confusion()[:, : len(metric.classes)], "iou_per_class": np.array([figures[f"iou/class/{name}"] for name in metric.classes]),
         "mean_iou_percent": np.array(round(100 * figures["iou/mIoU"], 2)),
     }
 
