@@ -79,11 +79,9 @@ def _cross_entropy(model: _Given, batch: Batch) -> Tensor:
 def _score(logits: Tensor, batch: Batch) -> Outputs:
     metric = SegmentationIoU(classes=[str(label) for label in range(logits.shape[1])])
     metric.update([SegmentationMap(own) for own in logits.argmax(1)], batch.targets, batch.metas)
-    figures = metric.compute()
-    return {
-        "confusion": metric.confusion()[:, : len(metric.classes)], "iou_per_class": np.array([figures[f"iou/class/{name}"] for name in metric.classes]),
-        "mean_iou_percent": np.array(round(100 * figures["iou/mIoU"], 2)),
-    }
+    figures, counts = metric.compute(), metric.confusion()[:, : len(metric.classes)]
+    by_class = np.array([figures[f"iou/class/{name}"] for name in metric.classes])
+    return {"confusion": counts, "iou_per_class": by_class, "mean_iou_percent": np.array(round(100 * figures["iou/mIoU"], 2))}
 
 
 RUNNERS: list[tuple[Callable[[dict[str, Any]], bool], Callable[[Path, dict[str, Any]], Outputs]]] = [
