@@ -1,27 +1,39 @@
-"""A plugin with a task of seconds, for tests of staged recipes."""
+"""A run in stages of seconds, with a plugin that has a task: a training, the task, and a training that begins with the first one's weights."""
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from saccade.data.loading import Loader
 from saccade.engine.files import write_json
-from saccade.errors import DataError
 from saccade.models.contract import Model
 
 SACCADE = {"tasks": {"Write": "tiny_stages:Write"}}
 
+RECIPE = """\
+# A classifier in stages of seconds.
+model: {type: ImageClassifier, backbone: {type: LeNet5}, dropout: 0.2}
+data:
+  train: {type: TownClassification, size: 32, num_images: 16}
+  evaluate: {val: {type: TownClassification, split: val, size: 32, num_images: 4}}
+  train_transforms: [{type: RandomHorizontalFlip}]
+  evaluation_transforms: [{type: Resize, size: [32, 32]}]
+learner: {type: Supervised, optimizer: {type: AdamW, lr: 0.002}}
+metrics: [{type: ClassificationAccuracy}]
+run: {steps: 2, batch_size: 4, log_every: 1}
+stages:
+  first: {}
+  labels: {task: {type: Write, into: classes}, weights: {source: "stage:first"}, run: {batch_size: 8}}
+  second: {weights: {source: "stage:first"}, learner: {schedule: {type: Cosine}}, run: {steps: 6, save_every: 4, seed: 3}}
+"""
+
 
 class Write:
-    """Writes a json file for each image with the network's best class, into the folder `into`.
+    """Writes a json file for each image with the network's best class, into the folder `into`; `pause` seconds before each."""
 
-    `pause`: seconds before each file. `fails_at`: the number of the file that raises instead.
-    """
-
-    def __init__(self, *, into: str, pause: float = 0.0, fails_at: int | None = None) -> None:
-        self.into, self.pause, self.fails_at = into, pause, fails_at
+    def __init__(self, *, into: str, pause: float = 0.0) -> None:
+        self.into, self.pause = into, pause
 
     def run(self, model: Model, batches: Loader, folder: Path, progress: Callable[[int], object]) -> None:
         """Keep the files that are there, write the others, and say in `written.json` how many those were."""
@@ -30,8 +42,6 @@ class Write:
         for batch in batches.batches():
             for meta, prediction in zip(batch.metas, model.predictions(model(batch), batch), strict=True):
                 file = folder / self.into / f"{Path(str(meta.id)).name}.json"
-                if done == self.fails_at:
-                    raise DataError(f"{meta.id} is not to be written")
                 if not file.exists():
                     time.sleep(self.pause)
                     write_json(file, prediction.top(1))
@@ -39,8 +49,3 @@ class Write:
                 done += 1
             progress(done)
         write_json(folder / "written.json", written)
-
-
-def files_in(folder: Path) -> dict[str, object]:
-    """What a `Write` left, by file name."""
-    return {file.name: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}

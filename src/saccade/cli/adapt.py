@@ -36,7 +36,7 @@ def command(
     """
     from saccade.engine.adaptation import adaptation_recipe, find_source
     from saccade.errors import InputError
-    from saccade.recipes import check, load_recipe
+    from saccade.recipes import check, is_staged, load_recipe
     from saccade.recipes.registry import add_plugin
 
     for package in plugin or []:
@@ -50,6 +50,8 @@ def command(
     elif source is not None or target is not None or online:
         raise InputError("a run that is resumed knows its model and its data, and online runs are done again; leave --from, --to and --online out")
     check(loaded)
+    if online and is_staged(loaded):
+        raise InputError(f"the recipe {loaded.name} has stages, which go over the target more than once; leave --online out")
     if online:
         _adapt_online(loaded, folder, accelerator)
         return
@@ -57,18 +59,18 @@ def command(
 
 
 def _adapt(recipe: Recipe, folder: Path, resume: bool, devices: int, accelerator: str) -> None:
-    from saccade.cli.train import train_here
+    from saccade.cli.train import check_folder, train_here
     from saccade.engine.adaptation import keep_other_network
     from saccade.engine.launch import find_place, started_by_launcher
-    from saccade.engine.run_folder import RunFolder
     from saccade.engine.supervision import end_with_supervisor, run_ranks
+    from saccade.recipes import is_staged
 
     if devices > 1 and not started_by_launcher():
-        RunFolder(folder).check(resume)
+        check_folder(recipe, folder, resume)
         sys.exit(run_ranks(devices))
     end_with_supervisor()
     train_here(recipe, folder, resume=resume, accelerator=accelerator)
-    if find_place().rank == 0:
+    if find_place().rank == 0 and not is_staged(recipe):  # stages do that each for itself
         keep_other_network(folder)
 
 

@@ -107,14 +107,17 @@ def _score_results(results: Path, data: list[str], out: Path | None) -> None:
 
 
 def _run_of(checkpoint: str) -> Path | None:
-    """The run folder that `checkpoint` is, or lies in."""
-    path = Path(checkpoint)
+    """The run folder that `checkpoint` is, or lies in; of a run in stages that of the last one that has finished a training."""
+    from saccade.engine.staged_folder import network_folder
+
+    path = network_folder(Path(checkpoint))
     return next((p for p in (path, path.resolve().parent.parent) if path.is_dir() and (p / "recipe.yaml").is_file()), None)
 
 
 def _recipe_for(checkpoint: str, recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe | None:
     from saccade.errors import InputError
     from saccade.recipes import check, load_recipe
+    from saccade.recipes.stages import outcome
 
     name = recipe or (str(run) if run is not None else None if Path(checkpoint).is_dir() else checkpoint)
     if name is None:
@@ -123,7 +126,7 @@ def _recipe_for(checkpoint: str, recipe: str | None, run: Path | None, overrides
         return None
     loaded = load_recipe(name, overrides)
     check(loaded)
-    return loaded
+    return outcome(loaded)
 
 
 def _settings(recipe: Recipe | None, model: Model) -> DataSettings:
@@ -170,10 +173,13 @@ def _metrics(recipe: Recipe | None, model: Model, dataset: Dataset) -> list[Metr
     from saccade.metrics.classification import ClassificationAccuracy
     from saccade.metrics.coco import CocoDetection
     from saccade.metrics.panoptic import PanopticQuality
+    from saccade.metrics.segmentation import SegmentationIoU
     from saccade.metrics.voc import VocDetection
 
     if recipe is not None and recipe.section("metrics") is not None:
-        return build_metrics(recipe, model.classes)
+        return build_metrics(recipe, model.classes, getattr(dataset, "subsets", None))
+    if hasattr(dataset, "subsets"):
+        return [SegmentationIoU(classes=model.classes, subsets=dataset.subsets)]
     if len(dataset) and dataset.annotations(0).label is not None:
         return [ClassificationAccuracy(classes=model.classes)]
     if getattr(model, "masks", None) == "panoptic":

@@ -11,6 +11,7 @@ import typer
 def command(
     target: Annotated[str, typer.Argument(help="A recipe (name or file), a run folder, or a checkpoint folder.", metavar="RECIPE|CHECKPOINT")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the recipe to change: key.path=value.", metavar="[KEY=VALUE]...")] = None,
+    stage: Annotated[str | None, typer.Option(help="Of a recipe or run in stages: which one.", show_default="first, of a run the last done")] = None,
     depth: Annotated[int, typer.Option(min=0, help="Levels of modules below the model.")] = 2,
     html: Annotated[Path | None, typer.Option(help="Also write a page with all modules to this file.")] = None,
     attention: Annotated[Path | None, typer.Option(help="Instead a page: what attention looks at in this photo.", metavar="PHOTO")] = None,
@@ -32,11 +33,11 @@ def command(
     for package in plugin or []:
         add_plugin(package)
     if attention is not None:
-        _refuse("can't be used together with --attention", {"KEY=VALUE": overrides, "--html": html})
+        _refuse("can't be used together with --attention", {"KEY=VALUE": overrides, "--html": html, "--stage": stage})
         typer.echo(str(_attention_page(target, attention, out or Path(f"{attention.stem}_attention.html"), weights, device or "auto")))
         return
     _refuse("is for --attention PHOTO, which is not given", {"--out": out, "--weights": weights, "--device": device})
-    explanation = explain_target(target, overrides or [])
+    explanation = explain_target(target, overrides or [], stage)
     show(explanation, Console(), depth)
     if html is not None:
         from saccade.engine.files import atomic_write

@@ -46,19 +46,39 @@ def command(
     check(loaded)
     if (allow_changes or allow_world_size_change) and not resume:
         raise InputError("--allow-changes and --allow-world-size-change are for --resume")
-    if loaded.section("model") is None and (loaded.section("learner") or {}).get("type") == "Adapting":
+    if _waits_for_a_model(loaded):
         raise InputError(f"the recipe {loaded.name} adapts a model that is there already: saccade adapt {recipe} --from RUN [--to DATA]")
     folder = out if out is not None else _default_folder(recipe, loaded, resume)
 
     from saccade.engine.launch import started_by_launcher
-    from saccade.engine.run_folder import RunFolder
     from saccade.engine.supervision import end_with_supervisor, run_ranks
 
     if devices * nodes > 1 and not started_by_launcher():
-        RunFolder(folder).check(resume)  # once for all processes
+        check_folder(loaded, folder, resume, allow_changes)  # once for all processes
         sys.exit(run_ranks(devices, nodes))
     end_with_supervisor()
     train_here(loaded, folder, resume=resume, accelerator=accelerator, allow_changes=allow_changes, allow_world_size_change=allow_world_size_change)
+
+
+def _waits_for_a_model(recipe: Recipe) -> bool:
+    """Whether the recipe, or a stage of it, adapts a model that it does not describe."""
+    from saccade.recipes import is_staged
+    from saccade.recipes.stages import stage_trees
+
+    parts = [tree.plain() for tree in stage_trees(recipe).values()] if is_staged(recipe) else [recipe.values]
+    return any(part.get("model") is None for part in parts) and any((part.get("learner") or {}).get("type") == "Adapting" for part in parts)
+
+
+def check_folder(recipe: Recipe, folder: Path, resume: bool, allow_changes: bool = False) -> None:
+    """Raise InputError where `folder` does not allow the run."""
+    from saccade.engine.run_folder import RunFolder
+    from saccade.engine.stages import check_stages
+    from saccade.recipes import is_staged
+
+    if is_staged(recipe):
+        check_stages(recipe, folder, resume=resume, allow_changes=allow_changes)
+    else:
+        RunFolder(folder).check(resume)
 
 
 def _default_folder(named: str, recipe: Recipe, resume: bool) -> Path:
@@ -68,30 +88,41 @@ def _default_folder(named: str, recipe: Recipe, resume: bool) -> Path:
 
 
 def train_here(recipe: Recipe, folder: Path, *, resume: bool, **options: Any) -> None:
-    """Train in this process; what every process of a run raises alike is told by the first one alone."""
+    """Train in this process, all stages of a staged recipe; what every process of a run raises alike is told by the first one alone."""
     import torch
     from rich.console import Console
 
+    from saccade.engine.checkpoints import newest_valid
     from saccade.engine.experiment import Experiment
     from saccade.engine.launch import find_place
     from saccade.engine.progress import RunLog, TrainingProgress
+    from saccade.engine.run_folder import RunFolder
     from saccade.engine.signals import Interrupted
+    from saccade.engine.stages import Watching, run_stages
     from saccade.learning.gradients import NotFiniteError
+    from saccade.recipes import is_staged
 
     console = Console(stderr=True)
     rank = find_place().rank
     log = RunLog(console, rank)
+
+    def announce(training: Training) -> None:
+        log.follow(training.folder.path / "log.txt")
+        _announce(training, console)
+
     try:
-        experiment = Experiment.from_recipe(recipe, load_weights=not resume)
-
-        def announce(training: Training) -> None:
-            log.follow(folder / "log.txt")
-            _announce(training, console)
-
-        experiment.train(
-            folder, resume=resume, observers=gallery, announce=announce,
-            progress=lambda start, total: TrainingProgress(console, start, total), **options,
-        )
+        if is_staged(recipe):
+            watching = Watching(
+                progress=lambda title, start, total: TrainingProgress(console, start, total, title), announce=announce,
+                announce_task=lambda stage: log.follow(stage.run.path / "log.txt"), observers=gallery,
+            )
+            run_stages(recipe, folder, resume=resume, watching=watching, **options)
+        else:
+            fresh = not resume or newest_valid(RunFolder(folder).checkpoints) is None
+            Experiment.from_recipe(recipe, load_weights=fresh).train(
+                folder, resume=resume, observers=gallery, announce=announce,
+                progress=lambda start, total: TrainingProgress(console, start, total), **options,
+            )
     except (Interrupted, NotFiniteError) as error:
         if rank != 0:
             sys.exit(error.exit_code)

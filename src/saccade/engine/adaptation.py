@@ -5,6 +5,7 @@ enough to resume, evaluate or repeat it. Pixel statistics and evaluation transfo
 """
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from saccade.engine.checkpoints import (
 )
 from saccade.engine.run_folder import RunFolder
 from saccade.errors import InputError, StorageError
-from saccade.recipes import Recipe, build, load_recipe, recipe_from_values
+from saccade.recipes import Recipe, build, is_staged, load_recipe, recipe_from_values
+from saccade.recipes.stages import STAGE_REFERENCE, stage_trees
 
 LEARNER = "Adapting"
 _log = logging.getLogger(__name__)
@@ -98,20 +100,29 @@ def adaptation_recipe(recipe: Recipe, source: Source, target: str | Path | None)
     """`recipe` with the model and weights of `source` and the data at `target` (those of the recipe where it is None).
 
     Labels are needed nowhere. The data sets of `data.evaluate` are scored; with a target of the user's own that is this one, if it has annotations.
+    Of a staged recipe every stage gets model and data; the weights are for the first one and for those that name none (`weights: []` begins afresh).
     Raises InputError for a recipe that does not adapt and for data that can't be found.
     """
-    values = recipe.values
-    learner = values.get("learner") or {}
-    if learner.get("type") != LEARNER:
+    stages = {name: tree.plain() for name, tree in stage_trees(recipe).items()} if is_staged(recipe) else {recipe.name: recipe.values}
+    learners = [(values.get("learner") or {}).get("type", "missing") for values in stages.values()]
+    if LEARNER not in learners:
         raise InputError(
-            f"the recipe {recipe.name} does not adapt: its learner is {learner.get('type', 'missing')}, not {LEARNER}. `saccade train` runs it; "
+            f"the recipe {recipe.name} does not adapt: its learner is {learners[-1]}, not {LEARNER}. `saccade train` runs it; "
             "`saccade list recipes` shows the others"
         )
-    data = dict(values.get("data") or {})
-    if target is not None:
-        data |= _target_data(str(target), source.classes)
+    given = {} if target is None else _target_data(str(target), source.classes)
+    changed = {}
+    for number, (name, values) in enumerate(stages.items()):
+        weights = values.get("weights") if number else None
+        changed[name] = _adapted(name, values, source, given, {"source": source.weights} if weights is None else weights)
+    return recipe_from_values({"stages": changed} if is_staged(recipe) else changed[recipe.name], recipe.name, recipe.source)
+
+
+def _adapted(name: str, values: Mapping[str, Any], source: Source, given: Mapping[str, Any], weights: Any) -> dict[str, Any]:
+    """The sections `values` of a recipe or stage with what comes from outside: the model of `source`, the `given` target data, the `weights`."""
+    data = {**(values.get("data") or {}), **given}
     if data.get("train") is None:
-        raise InputError(f"the recipe {recipe.name} names no target data; give a data set, a folder of frames or a video with --to")
+        raise InputError(f"the recipe {name} names no target data; give a data set, a folder of frames or a video with --to")
     data.setdefault("size_divisor", source.size_divisor)
     data.setdefault("evaluation_transforms", list(source.transforms))
     data.setdefault("train_transforms", list(data["evaluation_transforms"]))
@@ -119,13 +130,13 @@ def adaptation_recipe(recipe: Recipe, source: Source, target: str | Path | None)
     if data.get("source") is not None:
         data["source"] = _matched(data["source"], source.classes)
     data["evaluate"] = {name: _matched(spec, source.classes) for name, spec in (data.get("evaluate") or {}).items()}
-    changed: dict[str, Any] = {
-        **values, "model": _merged(source.model, values.get("model") or {}), "weights": {"source": source.weights}, "data": data,
-        "learner": {"size_divisor": data["size_divisor"], **learner},
-    }
-    if not data["evaluate"]:
-        changed["run"] = {**(values.get("run") or {}), "best": None}
-    return recipe_from_values(changed, recipe.name, recipe.source)
+    changed: dict[str, Any] = {**values, "model": _merged(source.model, values.get("model") or {}), "weights": weights, "data": data}
+    learner = values.get("learner") or {}
+    if learner.get("type") == LEARNER:
+        changed["learner"] = {"size_divisor": data["size_divisor"], **learner}
+    if not data["evaluate"] and "run" in values:
+        changed["run"] = {**values["run"], "best": None}
+    return changed
 
 
 def _target_data(target: str, classes: Sequence[str]) -> dict[str, Any]:
@@ -148,7 +159,9 @@ def _has_labels(dataset: Dataset) -> bool:
 
 
 def _matched(spec: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """The spec of a data set, in `MatchClasses` where its classes are others than the model's."""
+    """The spec of a data set, in `MatchClasses` where its classes are others than the model's. One that an earlier stage is still to make stays."""
+    if f'"{STAGE_REFERENCE}' in json.dumps(spec):
+        return dict(spec)
     dataset: Dataset = build(spec, where="data.train")
     if not dataset.classes or tuple(dataset.classes) == tuple(classes):
         return dict(spec)

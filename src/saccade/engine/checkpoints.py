@@ -28,6 +28,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from saccade.engine.files import atomic_write, digest_of, require_space, storage_errors, sync_folder, temporary_folder, write_synced
+from saccade.engine.staged_folder import network_folder
 from saccade.errors import InputError, StorageError
 from saccade.learning.layout import channels_last
 from saccade.recipes import build
@@ -219,8 +220,9 @@ def load_training(checkpoint: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint folder that `path` stands for: itself, or the best, else the last one of a run folder. Raises InputError where there is none."""
-    folder = Path(path).expanduser()
+    """The checkpoint folder that `path` stands for: itself, or the best, else the last one of a run folder (of a run in stages: of the last that has
+    finished a training). Raises InputError where there is none."""
+    folder = network_folder(Path(path).expanduser())
     if (folder / WEIGHTS).is_file():
         return folder
     if not folder.exists():

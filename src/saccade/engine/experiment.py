@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ from saccade.errors import InputError
 from saccade.learning.contract import Learner
 from saccade.metrics.contract import Metric
 from saccade.models.contract import Model
-from saccade.recipes import Recipe, build_section, check
+from saccade.recipes import Recipe, build_section, check, is_staged
 
 if TYPE_CHECKING:
     from saccade.engine.progress import TrainingProgress
+
+Subsets = Mapping[str, Sequence[str]]  # groups of classes by name
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +54,13 @@ class Experiment:
         Raises InputError for what is wrong with the recipe, DataError for data that is missing or broken.
         """
         check(recipe)
+        if is_staged(recipe):
+            raise InputError(f"the recipe {recipe.name} is a run in stages; `saccade train` and `engine.stages.run_stages` run it")
         settings: RunSettings = build_section(recipe, "run")
         seed_everything(settings.seed)  # the same first weights in every process
         data: DataSettings = build_section(recipe, "data")
         model = build_model(recipe, data.classes, load_weights, data.things)
-        return cls(recipe, data, model, build_section(recipe, "learner", model=model), build_metrics(recipe, data.classes), settings)
+        return cls(recipe, data, model, build_section(recipe, "learner", model=model), build_metrics(recipe, data.classes, subsets_of(data)), settings)
 
     def train(
         self, folder: str | Path, *, resume: bool = False, allow_changes: bool = False, allow_world_size_change: bool = False,
@@ -115,12 +119,17 @@ def build_model(recipe: Recipe, classes: Sequence[str], load_weights: bool = Tru
     return model
 
 
-def build_metrics(recipe: Recipe, classes: Sequence[str]) -> list[Metric]:
-    """The metrics of `recipe`; none where it has none."""
+def build_metrics(recipe: Recipe, classes: Sequence[str], subsets: Subsets | None = None) -> list[Metric]:
+    """The metrics of `recipe`; none where it has none. `subsets` of the classes are reported besides by those that can."""
     if recipe.section("metrics") is None:
         return []
-    built: Any = build_section(recipe, "metrics", classes=tuple(classes))
+    built: Any = build_section(recipe, "metrics", classes=tuple(classes), subsets=subsets)
     return list(built) if isinstance(built, list) else [built]
+
+
+def subsets_of(data: DataSettings) -> Subsets | None:
+    """The subsets of the classes that a data set brings, those to evaluate before the training data."""
+    return next((found for dataset in (*data.evaluate.values(), data.train) if (found := getattr(dataset, "subsets", None))), None)
 
 
 def compare_classes(of_model: Sequence[str], of_data: Sequence[str], data: str) -> None:

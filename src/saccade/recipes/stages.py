@@ -17,7 +17,7 @@ from saccade.recipes.recipe import Recipe
 from saccade.recipes.tree import Node, Path, show_path
 
 _FOLDER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_REFERENCE = "stage:"
+STAGE_REFERENCE = "stage:"  # what a text value that stands for a stage's folder begins with
 _RESERVED = ("checkpoints", "evaluation")  # what a run folder has of its own
 
 
@@ -103,11 +103,11 @@ def dangling_references(tree: Node) -> Iterable[str]:
 
 
 def _is_reference(node: Node) -> bool:
-    return isinstance(node.value, str) and node.value.startswith(_REFERENCE)
+    return isinstance(node.value, str) and node.value.startswith(STAGE_REFERENCE)
 
 
 def _parts(text: str) -> tuple[str, str]:
-    name, _, rest = text.removeprefix(_REFERENCE).partition("/")
+    name, _, rest = text.removeprefix(STAGE_REFERENCE).partition("/")
     return name, rest
 
 

@@ -11,6 +11,7 @@ from saccade.errors import InputError
 from saccade.layers.folding import fold_at_first_call
 from saccade.models.contract import Model
 from saccade.recipes import Recipe, build, check, load_recipe, zoo_names
+from saccade.recipes.stages import outcome
 
 if TYPE_CHECKING:
     from saccade.weights.table import Published
@@ -53,6 +54,7 @@ def _open(checkpoint: str, weights: str | None, device: str) -> Model:
         raise InputError(f"there is no checkpoint folder, run folder or recipe {checkpoint!r}; `saccade list recipes` shows the recipes")
     recipe = load_recipe(checkpoint)
     check(recipe)
+    recipe = outcome(recipe)
     if weights is None:
         raise InputError(f"{checkpoint} is a recipe, which has no weights yet; add --weights FILE or --weights published, or name a checkpoint")
     return _from_recipe(recipe, weights).to(where).eval()

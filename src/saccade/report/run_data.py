@@ -15,9 +15,8 @@ from typing import Any
 
 import yaml
 
-from saccade.engine.selection import selection_note
+from saccade.engine.staged_folder import network_folder
 from saccade.errors import InputError
-from saccade.metrics.notes import notes_in
 
 _NOT_FIGURES = ("kind", "step", "epoch", "time")
 _LEVEL = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
@@ -100,8 +99,9 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """Read the run folder at `path`. Raises InputError where it is none; damaged or absent parts become notes."""
-    folder = Path(path)
+    """Read the run folder at `path`, of a run in stages that of the last one that has finished a training. Raises InputError where it is none;
+    damaged or absent parts become notes."""
+    folder = network_folder(Path(path))
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; a report is made from run folders (those that hold recipe.yaml and metrics.jsonl)")
     if not any((folder / name).exists() for name in ("metrics.jsonl", "recipe.yaml", "evaluation")):
@@ -120,7 +120,7 @@ def load_run(path: str | Path) -> Run:
     notes += [f"{name}: {note}" for name, result in results.items() for note in notes_in(result.details)]
     return Run(
         path=folder,
-        name=folder.resolve().name,
+        name=folder.resolve().name if folder == Path(path) else f"{Path(path).resolve().name}/{folder.name}",
         recipe=recipe,
         origins={k: str(v) for k, v in _read_json(folder / "recipe_origins.json", notes).items()},
         environment=_read_json(folder / "environment.json", notes),

@@ -16,13 +16,15 @@ from saccade.data.town.dataset import Town
 from saccade.engine.evaluation import PredictionCollector
 from saccade.engine.loop import run_steps
 from saccade.engine.settings import RunSettings
+from saccade.engine.staged_folder import network_folder
 from saccade.errors import InputError, SaccadeError
 from saccade.learning.supervised import Supervised
 from saccade.models.contract import Model
-from saccade.recipes import Recipe, build, build_section, check, load_recipe, recipe_from_values
+from saccade.recipes import Recipe, build, build_section, check, is_staged, load_recipe, recipe_from_values
 from saccade.recipes.building import resolve
 from saccade.recipes.overrides import COMMAND_LINE
 from saccade.recipes.registry import find_target
+from saccade.recipes.stages import read_stages, stage_named, stage_trees
 from saccade.recipes.tree import show_path
 from saccade.report.explanation import Explanation, Setting, follow_batch, follow_sample, loop_lines, loss_terms, where_written
 from saccade.report.gallery import Gallery
@@ -34,24 +36,37 @@ from saccade.structures import Batch, Outputs, Sample, collate
 _BATCH = 2  # images: the least that shows that there are several
 
 
-def explain_target(target: str, overrides: Sequence[str] = ()) -> Explanation:
-    """Take apart what `target` names: a recipe with `overrides`, a run folder, or a checkpoint folder. Errors as of `explain`."""
+def explain_target(target: str, overrides: Sequence[str] = (), stage: str | None = None) -> Explanation:
+    """Take apart what `target` names: a recipe with `overrides`, a run folder, or a checkpoint folder. Errors as of `explain`.
+
+    `stage`: which one of a recipe or run with stages, by default the first of a recipe and of a run the last that has finished a training.
+    """
     from saccade.engine.checkpoints import find_checkpoint, load_model, read_card
 
     folder = Path(target)
     if not folder.is_dir():
-        recipe = load_recipe(target, overrides)
-        check(recipe)
-        return explain(recipe)
+        return _explain_recipe(target, overrides, stage)
+    folder = network_folder(folder) if stage is None else folder / stage
     if (folder / "recipe.yaml").is_file():
         recipe = _recipe_of_run(folder, overrides)
     elif overrides:
-        raise InputError(f"{target} is a checkpoint, which has no recipe that {overrides[0]} could change; name its run folder or its recipe")
+        raise InputError(f"{folder} is a checkpoint, which has no recipe that {overrides[0]} could change; name its run folder or its recipe")
     else:
         card = read_card(find_checkpoint(folder))
         data = {"evaluation_transforms": list(card.evaluation_transforms)}
         recipe = recipe_from_values({"model": dict(card.model), "data": data}, folder.name, str(find_checkpoint(folder) / "model.json"))
     return explain(recipe, load_model(folder))
+
+
+def _explain_recipe(target: str, overrides: Sequence[str], stage: str | None) -> Explanation:
+    recipe = load_recipe(target, overrides)
+    check(recipe)
+    if not is_staged(recipe) and stage is None:
+        return explain(recipe)
+    names = list(stage_trees(recipe))
+    made = explain(stage_named(recipe, stage or names[0]))
+    made.notes.insert(0, f"this is the stage {stage or names[0]} of {', '.join(names)}; --stage shows another one")
+    return made
 
 
 def _recipe_of_run(folder: Path, overrides: Sequence[str]) -> Recipe:
@@ -95,7 +110,10 @@ def explain(recipe: Recipe, model: Model | None = None) -> Explanation:
     batch = collate(samples, int(data.get("size_divisor") or 1))
     made.batch_size = len(batch)
     _look_inside(model, batch, made)
-    if recipe.section("learner") is not None:
+    learner = recipe.tree.find(("learner",))
+    if learner is not None and (reads := read_stages(learner)):
+        made.notes.append(f"the learner reads what the stage {reads[0]} leaves, so it is shown from the folder of a run that has come so far")
+    elif learner is not None:
         _look_at_learning(recipe, model, batch, len(dataset), made)
     made.parts += _named_parts(recipe)
     return made
