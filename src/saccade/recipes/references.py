@@ -21,7 +21,7 @@ def parse_path(text: str) -> Path:
 
 
 def dereferenced(node: Node, root: Node) -> Node:
-    """What `node` stands for where its whole value is a reference, with all references resolved; else `node` itself. Errors as `resolve_references`."""
+    """What `node` stands for where its whole value is a reference, with all references resolved; else `node` itself. Errors as above."""
     whole = _REFERENCE.fullmatch(node.value) if isinstance(node.value, str) else None
     return node if whole is None else _target(whole.group(1), node, root, ())
 
