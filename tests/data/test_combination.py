@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from saccade.data.combination import ClassBalanced, Concat, Repeat, Subset
+from label_maps import write_map, write_pairs
+from saccade.data.combination import ClassBalanced, Concat, Repeat, Subset, present_classes
 from saccade.data.contract import Dataset, Video
 from saccade.data.formats.folders import ImageFolder
+from saccade.data.formats.segmentation import SegmentationFolders
+from saccade.data.town.panoptic import TownPanoptic
+from saccade.data.town.segmentation import TownSegmentation
 from saccade.errors import DataError, InputError
 
 
@@ -61,3 +65,19 @@ def test_rare_classes_come_ceil_of_the_square_root_of_threshold_over_frequency_t
     times = math.ceil(math.sqrt(0.9 / 0.1))
     assert times == 3 and ids(balanced) == ids(data)[:18] + ["rare/000.png"] * 3 + ["rare/001.png"] * 3
     assert len(ClassBalanced(dataset=data, threshold=0.1)) == 20
+
+
+def test_parts_know_what_the_whole_knows_of_its_classes() -> None:
+    town = TownSegmentation(num_images=4, size=32)
+    for part in (Subset(dataset=town, count=2), Repeat(dataset=town, times=2), Concat(datasets=[town, town])):
+        assert part.colours == town.colours and part.subsets == town.subsets and part.things is None
+    assert Subset(dataset=TownPanoptic(num_images=2, size=32), count=1).things == TownPanoptic(num_images=2, size=32).things
+
+
+def test_images_that_show_rare_classes_in_their_pixels_come_more_often(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [f"{k}" for k in range(8)], (0,))
+    write_map(tmp_path / "labels" / "3.png", (0, 1, 255))
+    data = SegmentationFolders(root=tmp_path, classes=["road", "sky"])
+    assert present_classes(data.annotations(3)) == {0, 1} and present_classes(data.annotations(2)) == {0}
+    balanced = ClassBalanced(dataset=data, threshold=0.5)
+    assert [balanced.source_index(i) for i in range(len(balanced))] == [0, 1, 2, 3, 3, 4, 5, 6, 7]

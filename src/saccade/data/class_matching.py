@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 
 from saccade.data.contract import Dataset, Problem
 from saccade.errors import InputError
-from saccade.structures import Annotations, Sample
+from saccade.structures import IGNORE, Annotations, Sample
 
 _log = logging.getLogger(__name__)
 
 
 class MatchClasses:
-    """`dataset` with `classes` for its labels; objects of other classes leave it, and the names without a partner are told in a warning.
+    """`dataset` with `classes` for its labels; objects of other classes leave it, pixels of other classes become "ignore" (255), and the names without
+    a partner are told in a warning.
 
     Names match when they are equal but for case; `names` says where they differ ({"person": "pedestrian"}: the data's, the model's). Several classes
     of the data may become one. Raises InputError where nothing matches.
@@ -29,6 +32,7 @@ class MatchClasses:
         self.problems: list[Problem] = list(getattr(dataset, "problems", []))
         places = _places(dataset.classes, self.classes, names or {})
         self._places = torch.tensor(places, dtype=torch.int64)  # (classes of the data,), -1 for those without a partner
+        self.colours, self.subsets = _colours(dataset, places, len(self.classes)), _subsets(dataset, self.classes)
         if dataset.classes and max(places) < 0:
             raise InputError(
                 f"{dataset.name} has none of the model's classes: it has {_few(dataset.classes)}, the model {_few(self.classes)}; say with `names` "
@@ -39,7 +43,8 @@ class MatchClasses:
     def _warn(self, places: Sequence[int]) -> None:
         left = [name for name, place in zip(self.dataset.classes, places, strict=True) if place < 0]
         unseen = [name for place, name in enumerate(self.classes) if place not in places]
-        parts = [f"objects of {_few(left)} are left out" if left else "", f"it has no {_few(unseen)}" if unseen and self.dataset.classes else ""]
+        unseen = unseen if self.dataset.classes else []
+        parts = [f"objects and pixels of {_few(left)} are left out" if left else "", f"it has no {_few(unseen)}" if unseen else ""]
         if any(parts):
             _log.warning("%s has other classes than the model, which are matched by name: %s", self.name, "; ".join(p for p in parts if p))
 
@@ -65,10 +70,16 @@ class MatchClasses:
         if known.label is not None:
             known = replace(known, label=self._label(known.label))
         if known.labels is None:
-            return known
+            return known if known.segmentation is None else replace(known, segmentation=self._segmentation(known.segmentation))
         places = self._places[known.labels]
         kept = known if bool((places >= 0).all()) else known.select(places >= 0)
         return replace(kept, labels=places[places >= 0])
+
+    def _segmentation(self, labels: Tensor) -> Tensor:
+        table = np.full(IGNORE + 1, IGNORE, dtype=np.uint8)
+        table[: len(self._places)] = torch.where(self._places >= 0, self._places, IGNORE).numpy()
+        matched = torch.from_numpy(np.take(table, labels.as_subclass(Tensor).numpy()))
+        return tv_tensors.wrap(matched, like=labels) if isinstance(labels, tv_tensors.TVTensor) else matched
 
     def _label(self, label: int | Tensor) -> int | Tensor | None:
         """The label of a whole image; None for a class without a partner."""
@@ -89,6 +100,18 @@ def _places(of_data: Sequence[str], of_model: Sequence[str], names: Mapping[str,
         )
     known = {name.casefold(): place for place, name in enumerate(of_model)}
     return [known.get(names.get(name, name).casefold(), -1) for name in of_data]
+
+
+def _colours(dataset: Dataset, places: Sequence[int], count: int) -> tuple[Any, ...] | None:
+    """The data's colours for the model's classes, None where one of them has none."""
+    known = dict(zip(places, getattr(dataset, "colours", None) or (), strict=False))
+    return tuple(known[place] for place in range(count)) if all(place in known for place in range(count)) else None
+
+
+def _subsets(dataset: Dataset, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The data's subsets that are subsets of `classes`, too."""
+    known: Mapping[str, tuple[str, ...]] = getattr(dataset, "subsets", None) or {}
+    return {name: members for name, members in known.items() if set(members) < set(classes)}
 
 
 def _few(names: Sequence[str], most: int = 8) -> str:

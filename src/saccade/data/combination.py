@@ -1,6 +1,7 @@
 """Data sets made of data sets: several after another, one many times, a part, or with rare classes more often.
 
-Samples keep the name and id of the set that they come from, so that evaluation counts each once.
+Samples keep the name and id of the set that they come from, so that evaluation counts each once. What a data set knows about its classes (`colours`,
+`subsets`, `things`) is known here, too, and None where it does not.
 """
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ class Selection:
         self.dataset = dataset
         self._indices = torch.as_tensor(list(indices), dtype=torch.int64).numpy()
         self.name, self.classes = name or dataset.name, dataset.classes
+        self.colours, self.subsets, self.things = known_of_classes(dataset)
         self.videos: Sequence[Video] = _videos_of_selection(dataset.videos, self._indices.tolist())
         self.problems: list[Problem] = list(getattr(dataset, "problems", []))
 
@@ -116,6 +118,7 @@ class Concat:
         for other in datasets[1:]:
             if tuple(other.classes) != tuple(self.classes):
                 raise DataError(_difference(datasets[0], other))
+        self.colours, self.subsets, self.things = known_of_classes(datasets[0])
         self.name = name or "+".join(dict.fromkeys(d.name for d in datasets))
         self._ends = list(accumulate(len(d) for d in datasets))
         starts = [0, *self._ends[:-1]]
@@ -153,6 +156,11 @@ class Concat:
         parts = [d.describe() for d in self.datasets]
         return {"name": self.name, "format": "Concat", "images": len(self), "classes": len(self.classes),
                 "left out": sum(p.get("left out", 0) for p in parts), "parts": parts}
+
+
+def known_of_classes(dataset: Dataset) -> tuple[Any, Any, Any]:
+    """`colours`, `subsets` and `things` of a data set, each None where it has none."""
+    return getattr(dataset, "colours", None), getattr(dataset, "subsets", None), getattr(dataset, "things", None)
 
 
 def present_classes(annotations: Annotations) -> set[int]:
