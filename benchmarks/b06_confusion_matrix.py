@@ -59,7 +59,7 @@ def sides(truth: np.ndarray, found: np.ndarray) -> dict[str, Callable[[], np.nda
     """What is timed: each gives the counts of one map."""
     ours, wide, published = (torch.from_numpy(truth), torch.from_numpy(found)), torch.from_numpy(truth).long(), truth.astype(np.float32)
     return {
-        "saccade": lambda: confusion_matrix(*ours, CLASSES),
+        "saccade": lambda: confusion_matrix(*ours, CLASSES)[:, :-1],
         "fast_hist": lambda: fast_hist(truth.flatten(), found.flatten(), CLASSES),
         "fast_hist, float labels": lambda: fast_hist(published.flatten(), found.flatten(), CLASSES),
         "torchmetrics": lambda: multiclass_confusion_matrix(ours[1], wide, CLASSES, ignore_index=IGNORE).numpy(),

@@ -37,16 +37,16 @@ def random_maps(num_classes: int, seed: int, size: tuple[int, int] = (37, 53)) -
 
 
 def by_definition(truth: Tensor, found: Tensor, num_classes: int) -> np.ndarray:
-    matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+    matrix = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
     for t, f in zip(truth.flatten().tolist(), found.flatten().tolist(), strict=True):
         if t != 255:
-            matrix[t, f] += 1
+            matrix[t, min(f, num_classes)] += 1
     return matrix
 
 
 def test_figures_of_three_by_three_pixels_counted_by_hand() -> None:
     metric = scored((TRUTH, FOUND))
-    assert metric.confusion().tolist() == [[2, 1, 0, 0], [0, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert metric.confusion().tolist() == [[2, 1, 0, 0, 0], [0, 2, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     figures = metric.compute()
     # road: 2 of 3 true and 1 taken from the sky; car: 2 and 1 more; sky: 1 of 2; train: in neither, as the pixel predicted so does not count.
     assert [figures[f"iou/class/{name}"] for name in CLASSES[:3]] == pytest.approx([2 / 4, 2 / 3, 1 / 2])
@@ -83,7 +83,7 @@ def test_counts_and_iou_equal_those_of_scikit_learn_and_torchmetrics() -> None:
     metric = scored(*pairs, classes=tuple(str(k) for k in range(19)))
     truth, found = (torch.cat([pair[side].flatten().long() for pair in pairs]) for side in (0, 1))
     valid = truth != 255
-    assert np.array_equal(metric.confusion(), sklearn_confusion(truth[valid], found[valid], labels=range(19)))
+    assert np.array_equal(metric.confusion()[:, :-1], sklearn_confusion(truth[valid], found[valid], labels=range(19)))
     figures = metric.compute()
     by_class = [figures[f"iou/class/{k}"] for k in range(19)]
     np.testing.assert_allclose(by_class, jaccard_score(truth[valid], found[valid], labels=range(19), average=None), rtol=1e-12)
@@ -143,12 +143,23 @@ def test_maps_of_different_sizes_are_refused_with_the_image_and_both_sizes() -> 
         scored((TRUTH, FOUND[:2]))
 
 
-@pytest.mark.parametrize("wrong", [-1, -30000, 4, 255, 256, 259, 65535])
+@pytest.mark.parametrize("wrong", [-1, -30000, 4, 254, 256, 259, 65535])
 def test_a_prediction_outside_the_classes_is_refused(wrong: int) -> None:
     found = FOUND.clone()
     found[1, 1] = wrong
-    with pytest.raises(DataError, match=rf"prediction for sample 0.*\[{wrong}\].*4 classes"):
-        scored((TRUTH, found))
+    for others in (found, found.where(TRUTH != 2, 255)):  # also among pixels without a class
+        with pytest.raises(DataError, match=rf"prediction for sample 0.*\[{wrong}\].*4 classes"):
+            scored((TRUTH, others))
+
+
+@pytest.mark.parametrize("num_classes", [1, 19, 181, 255])
+def test_pixels_without_a_predicted_class_are_misses_of_their_true_class(num_classes: int) -> None:
+    truth, found = random_maps(num_classes, 7)
+    found[::3, ::2] = 255
+    matrix = confusion_matrix(truth, found, num_classes)
+    assert np.array_equal(matrix, by_definition(truth, found, num_classes)) and matrix[:, -1].sum() > 0
+    figures = scored((torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 255, 1, 1]]))).compute()
+    assert figures["iou/class/road"] == 1 / 2 and figures["iou/class/car"] == 1 and figures["iou/accuracy"] == 3 / 4
 
 
 @pytest.mark.parametrize("wrong", [-1, 4, 254, 256, 511, 40000])

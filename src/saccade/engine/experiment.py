@@ -60,7 +60,8 @@ class Experiment:
         seed_everything(settings.seed)  # the same first weights in every process
         data: DataSettings = build_section(recipe, "data")
         model = build_model(recipe, data.classes, load_weights, data.things)
-        return cls(recipe, data, model, build_section(recipe, "learner", model=model), build_metrics(recipe, data.classes, subsets_of(data)), settings)
+        learner = build_section(recipe, "learner", model=model)
+        return cls(recipe, data, model, learner, build_metrics(recipe, data.classes, subsets_of(data)), settings)
 
     def train(
         self, folder: str | Path, *, resume: bool = False, allow_changes: bool = False, allow_world_size_change: bool = False,

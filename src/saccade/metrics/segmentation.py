@@ -3,7 +3,8 @@
 As ADVENT's `fast_hist` and ProDA's `runningScore` count: rows are true classes, columns predicted ones, pixels without a label (255) are left out.
 The IoU of a class is its diagonal entry over its row and column less the diagonal, undefined for a class in neither, and means run over the defined
 ones. A reporting subset (13 of SYNTHIA's 16 classes, say) is the mean over its classes' IoU in the matrix of all classes, so that pixels of the
-other classes still count as errors. No map is kept: of each image what remains are the cells of its matrix that are not empty.
+other classes still count as errors. Pixels that a prediction leaves without a class (255, as files of labels may) are misses of their true class. No
+map is kept: of each image what remains are the cells of its matrix that are not empty.
 """
 from __future__ import annotations
 
@@ -75,8 +76,8 @@ class SegmentationIoU:
         self._images, self._unlabelled = {}, set()
 
     def confusion(self) -> np.ndarray:
-        """(K, K) int64 pixels of all images: rows are true classes, columns predicted ones."""
-        matrix = np.zeros(len(self.classes) ** 2, dtype=np.int64)
+        """(K, K + 1) int64 pixels of all images: rows are true classes, columns predicted ones and, last, none."""
+        matrix = np.zeros(len(self.classes) * (len(self.classes) + 1), dtype=np.int64)
         for cells, counts in self._images.values():
             matrix[cells] += counts
         return matrix.reshape(len(self.classes), -1)
@@ -104,7 +105,7 @@ class SegmentationIoU:
             columns[name] = [None if np.isnan(value) else value for value in values.tolist()]
         details: dict[str, Any] = {
             "per_class": columns | {"pixels": by_class.pixels.tolist()},
-            "confusion_matrix": {"classes": list(self.classes), "counts": matrix.tolist()},
+            "confusion_matrix": {"classes": list(self.classes), "counts": matrix[:, :-1].tolist()},
             "images": {"labelled": len(self._images), "unlabelled": len(self._unlabelled)},
         }
         if not matrix.any() and (self._images or self._unlabelled):
@@ -114,16 +115,16 @@ class SegmentationIoU:
 
 
 def class_figures(matrix: np.ndarray) -> ClassFigures:
-    """The figures of every class from a confusion matrix (K, K)."""
-    right, true, found = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    """The figures of every class from a confusion matrix (K, K + 1)."""
+    right, true, found = np.diag(matrix), matrix.sum(1), matrix.sum(0)[:-1]
     return ClassFigures(_share(right, true + found - right), _share(right, true), true)
 
 
 def confusion_matrix(truth: Tensor, found: Tensor, num_classes: int, name: str = "the image") -> np.ndarray:
-    """(K, K) int64: how many pixels of each true class (rows) are predicted as each class (columns), where the truth is not 255.
+    """(K, K + 1) int64: how many pixels of each true class (rows) are predicted as each class and as none (columns), where the truth is not 255.
 
     `truth` and `found` (H, W), any integers, on any device. Raises DataError, which names `name`, for maps of different sizes and labels that are
-    neither below `num_classes` nor, in the truth, 255.
+    neither below `num_classes` nor 255.
     """
     if truth.shape != found.shape:
         raise DataError(f"The label map predicted for {name} has the size {tuple(found.shape)}, its truth {tuple(truth.shape)} (height, width); "
@@ -132,13 +133,17 @@ def confusion_matrix(truth: Tensor, found: Tensor, num_classes: int, name: str =
     if _largest(rows) > IGNORE:
         raise _unknown_labels(truth, num_classes, f"truth of {name}")
     if _largest(columns) >= num_classes:
-        raise _unknown_labels(found, num_classes, f"prediction for {name}")
+        nothing = columns == IGNORE
+        if _largest(columns.masked_fill(nothing, 0)) >= num_classes:
+            raise _unknown_labels(found, num_classes, f"prediction for {name}")
+        columns = columns.masked_fill(nothing, num_classes)
     # Neighbours are mostly alike, and a processor waits for a counter that it has just written: so pixels side by side have counters of their own.
-    cells = (IGNORE + 1) * num_classes
+    width = num_classes + 1
+    cells = (IGNORE + 1) * width
     lanes = min(_LANES, max(1, _LARGEST_SHORT // cells))
     offsets = (torch.arange(rows.shape[-1]) % lanes * cells).to(torch.int16 if cells <= _LARGEST_SHORT else torch.int32)
-    codes = torch.add(offsets, rows, alpha=num_classes).add_(columns)
-    counts = torch.bincount(codes.reshape(-1), minlength=lanes * cells).reshape(lanes, IGNORE + 1, num_classes).sum(0).numpy()
+    codes = torch.add(offsets, rows, alpha=width).add_(columns)
+    counts = torch.bincount(codes.reshape(-1), minlength=lanes * cells).reshape(lanes, IGNORE + 1, width).sum(0).numpy()
     if counts[num_classes:IGNORE].any():
         raise _unknown_labels(truth, num_classes, f"truth of {name}")
     return counts[:num_classes]
@@ -158,7 +163,7 @@ def _largest(labels: Tensor) -> int:
 
 def _unknown_labels(labels: Tensor, num_classes: int, whose: str) -> DataError:
     wrong = [value for value in labels.unique().tolist() if not (0 <= value < num_classes or value == IGNORE)] or [IGNORE]
-    rule = f"{num_classes} classes (0..{num_classes - 1}, and {IGNORE} for true pixels without a label)"
+    rule = f"{num_classes} classes (0..{num_classes - 1}, and {IGNORE} for pixels without a label)"
     return DataError(f"The {whose} has the labels {wrong[:5]}, but the metric was made for {rule}. Evaluate on data with the classes of the model.")
 
 

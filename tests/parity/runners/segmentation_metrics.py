@@ -31,7 +31,8 @@ def run(folder: Path, case: dict[str, Any]) -> Outputs:
     by_class = np.array([figures[f"iou/class/{name}"] for name in metric.classes])
     named = {"mean_iou": "mIoU", "overall_accuracy": "accuracy", "mean_accuracy": "mean_accuracy", "frequency_weighted_iou": "fwIoU",
              "proda_mean_iou": "mIoU"}
-    return {"confusion": metric.confusion(), "iou": np.nan_to_num(by_class, nan=-1)} | {k: np.array(figures[f"iou/{v}"]) for k, v in named.items()}
+    outputs = {name: np.array(figures[f"iou/{figure}"]) for name, figure in named.items()}
+    return outputs | {"confusion": metric.confusion()[:, :-1], "iou": np.nan_to_num(by_class, nan=-1)}
 
 
 RUNNERS: list[tuple[Callable[[dict[str, Any]], bool], Callable[[Path, dict[str, Any]], Outputs]]] = [
