@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 from torchvision.transforms.v2 import functional as F
 
+from saccade.adaptation.published_warps import StrongSteps, in_strong_view, strong_maps
 from saccade.adaptation.warping import Place, bring, places_of, shown
 from saccade.data.transforms.classification import Cutout, Window
 from saccade.data.transforms.sample_transform import crop, move
@@ -120,3 +121,28 @@ def test_a_view_of_a_resized_picture_reads_maps_of_the_original() -> None:
     small = Resize(size=[HEIGHT // 2, WIDTH // 2])(sample)
     moved, _ = bring(sample.image[None, :2].as_subclass(Tensor), places_of(collate([sample])), places_of(collate([small])), (HEIGHT // 2, WIDTH // 2))
     torch.testing.assert_close(moved[0], 2 * ramps(HEIGHT // 2, WIDTH // 2) + 0.5, atol=1e-3, rtol=0)
+
+
+def test_the_published_warp_moves_along_x_too_far_and_forgets_the_order() -> None:
+    line = torch.zeros(1, 1, 128, 224)
+    line[..., 100] = 1
+    moved, left = strong_maps(line, [StrongSteps(False, {"TranslateX": 80}, None)])
+    assert moved[0, 0, 64].argmax().item() == 100 - 35, "140 pixels instead of 80"
+    assert int((~left).sum()) == 35 * 128
+    upright, _ = strong_maps(line.transpose(2, 3), [StrongSteps(False, {"TranslateY": 40}, None)])
+    assert upright[0, 0, :, 64].argmax().item() == 90
+    weak, steps = picture(), [Applied("Rotate", (20,)), Applied("ShearX", (0.2,)), Applied("ShearX", (0.1,))]
+    batches = collate([weak]), collate([StrongAugment().apply(weak, steps)])
+    maps = torch.rand(1, 2, HEIGHT // 4, WIDTH // 4)
+    replayed, _ = in_strong_view(maps, *batches)
+    assert torch.equal(replayed, strong_maps(maps, [StrongSteps(False, {"ShearX": 0.1, "Rotate": 20}, None)])[0])
+
+
+def test_published_and_right_warps_agree_where_nothing_is_wrong() -> None:
+    quarter = resize_maps(picture().image[None, :2].as_subclass(Tensor), (HEIGHT // 4, WIDTH // 4))
+    for steps in ([Applied("HorizontalFlip")], [Applied("ShearY", (0.15,))], [Applied("TranslateY", (24,))], [Applied("Rotate", (-12,))]):
+        weak = Cutout(size=4).apply(picture(), Window(0, 0, 4, 4))  # what the weak view noted is no step of the strong one
+        before, after = collate([weak]), collate([StrongAugment().apply(weak, steps)])
+        published, left = in_strong_view(quarter, before, after)
+        right, inside = bring(quarter, places_of(before), places_of(after), (HEIGHT // 4, WIDTH // 4))
+        assert (published - right).abs().amax(1)[left & inside].max() < 8, "two cells of a quarter"
