@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 
+from saccade.engine.selection import selection_note
 from saccade.engine.staged_folder import network_folder
 from saccade.errors import InputError
+from saccade.metrics.notes import notes_in
 
 _NOT_FIGURES = ("kind", "step", "epoch", "time")
 _LEVEL = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
