@@ -167,6 +167,15 @@ def test_what_is_no_staged_recipe_is_refused_with_its_place(tmp_path: Path, text
     assert all(word in str(error.value) for word in words), error.value
 
 
+def test_the_example_of_the_documentation_is_sound(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text().split("## Stages")[1].split("```yaml\n")[1].split("```")[0]
+    recipe = load_recipe(write(tmp_path, "two_stages.yaml", text))
+    check(recipe)
+    night = dict(stage_recipes(recipe, tmp_path / "run"))["by_night"]
+    assert night.section("learner")["optimizer"] == {"type": "AdamW", "lr": 5e-4, "weight_decay": 0.01}
+    assert night.section("weights") == {"source": str(tmp_path / "run" / "by_day")}
+
+
 def test_plain_recipes_have_no_stages_to_override_and_values_in_python_are_checked_alike(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no stages"):
         load_recipe(write(tmp_path, "r.yaml", SHARED), ["stages.a.run.steps=3"])

@@ -159,10 +159,12 @@ def _model_for(source: str, recipe: str | None, classes: int | None) -> Model | 
 def _model_of_recipe(name: str, classes: int | None) -> Model:
     from saccade.engine.checkpoints import without_downloads
     from saccade.recipes import build, check, load_recipe
+    from saccade.recipes.stages import outcome
     from saccade.report.opening import recipe_classes
 
     recipe = load_recipe(name)
     check(recipe)
+    recipe = outcome(recipe)
     names = recipe_classes(recipe) if classes is None else tuple(f"class {k}" for k in range(classes))
     model: Model = build(without_downloads(recipe.section("model")), where="model", origins=recipe.origins, classes=names)
     model.evaluation_transforms = (recipe.section("data") or {}).get("evaluation_transforms") or []  # type: ignore[assignment]
