@@ -21,11 +21,11 @@ make_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(make_app, name="make", help="Render a synthetic data set to disk.")
 
 _SHOWN_PROBLEMS, _SHOWN_CLASSES = 20, 30
-Target = Literal["coco", "coco_panoptic", "coco_video", "mot", "voc", "yolo", "imagefolder"]
+Target = Literal["coco", "coco_panoptic", "coco_video", "mot", "voc", "yolo", "imagefolder", "segmentation"]
 Format = Annotated[
     str | None,
-    typer.Option(help="coco, coco_panoptic, coco_video, mot, crowdhuman, scalabel, voc, yolo, imagefolder, imagelist, cifar, mnist or frames; found "
-                      "by itself without."),
+    typer.Option(help="coco, coco_panoptic, coco_video, mot, crowdhuman, scalabel, voc, yolo, imagefolder, imagelist, cifar, mnist, segmentation, "
+                      "cityscapes, gta5, synthia, camvid or frames; found by itself without."),
 ]
 _VIDEO_FORMATS = ("mot", "coco_video")
 
@@ -97,19 +97,22 @@ def town(
     seed: Annotated[int, typer.Option(help="Another seed is another town.")] = 0,
     split: Annotated[list[str] | None, typer.Option(help="train, val or test, repeatable; train and val by default.")] = None,
 ) -> None:
-    """Render still pictures of the town: objects with masks (coco), panoptic maps, boxes (voc, yolo), one object a picture (imagefolder); or videos
-    with tracks (mot, coco_video)."""
+    """Render still pictures of the town: objects with masks (coco), panoptic maps, boxes (voc, yolo), one object a picture (imagefolder), label maps
+    (segmentation); or videos with tracks (mot, coco_video)."""
     from rich.console import Console
 
     from saccade.data.town.classification import TownClassification
     from saccade.data.town.dataset import Town
     from saccade.data.town.panoptic import TownPanoptic
+    from saccade.data.town.segmentation import TownSegmentation
 
     splits: dict[str, Any] = {}
     for name in split or ["train", "val"]:
         shared: dict[str, Any] = {"split": name, "domain": domain, "size": size, "seed": seed}
         if format == "imagefolder":
             splits[name] = TownClassification(num_images=frames, **shared)
+        elif format == "segmentation":
+            splits[name] = TownSegmentation(num_images=frames, **shared)
         elif format in _VIDEO_FORMATS:
             still: dict[str, Any] = {"masks": False, "segmentation": False, "panoptic": False}
             splits[name] = Town(num_videos=videos, frames_per_video=max(2, frames), **still, **shared)
@@ -121,23 +124,29 @@ def town(
 
 
 def _open(path: Path, format: str | None, split: str | None) -> Dataset:  # noqa: A002
-    """The data set, with masks where it is COCO's, so that they are checked and drawn."""
-    from saccade.data.recognition import open_dataset, recognise
+    """The data set, with masks where it is COCO's, so that they are checked and drawn, and without what lists name and is missing, so that it is
+    listed."""
+    from saccade.data.recognition import SEGMENTATION, open_dataset, recognise
 
     settings: dict[str, Any] = {} if split is None else {"split": split}
-    if (format or recognise(path)[0]) == "coco":
+    name = format or recognise(path)[0]
+    if name == "coco":
         settings["masks"] = True
+    if name in SEGMENTATION:
+        settings["missing"] = "leave_out"
     return open_dataset(path, format, **settings)
 
 
 def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pictures: str) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from saccade.data.formats.segmentation_writer import SEGMENTATION_WRITERS
     from saccade.data.formats.tracking_writers import TRACKING_WRITERS
     from saccade.data.formats.writers import WRITERS, object_crops
 
     first = next(iter(splits.values()))
-    settings: dict[str, Any] = {"things": getattr(first, "things", None)} if to == "coco_panoptic" else {}
+    of_classes = {"coco_panoptic": "things", "segmentation": "colours"}
+    settings: dict[str, Any] = {of_classes[to]: getattr(first, of_classes[to], None)} if to in of_classes else {}
     if to in _VIDEO_FORMATS:
         settings["frame_rates"] = {v.name: v.frame_rate for dataset in splits.values() for v in dataset.videos if v.frame_rate}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -147,9 +156,9 @@ def _write(console: Console, splits: dict[str, Dataset], to: str, out: Path, pic
             samples = _samples(dataset, progress.track(range(len(dataset)), description=name))
             crops = to == "imagefolder" and len(dataset) > 0 and dataset.annotations(0).boxes is not None
             sources[name] = object_crops(samples) if crops else samples
-        written = (WRITERS | TRACKING_WRITERS)[to](sources, out, classes=first.classes, pictures=pictures, **settings)
+        written = (WRITERS | TRACKING_WRITERS | SEGMENTATION_WRITERS)[to](sources, out, classes=first.classes, pictures=pictures, **settings)
     left_out = f"; {written.left_out} objects have no place in this format and were left out" if written.left_out else ""
-    objects = f" with {written.objects} objects" if to != "imagefolder" else ""
+    objects = f" with {written.objects} objects" if to not in ("imagefolder", "segmentation") else ""
     console.print(f"wrote {written.images} pictures{objects} ({', '.join(splits)}) to {out}{left_out}", markup=False, highlight=False)
 
 
@@ -209,9 +218,8 @@ def _print_pixels(console: Console, found: Inspection) -> None:
 
     ignored, total = found.pixel_counts[IGNORE], sum(found.pixel_counts.values())
     shown = [(label, number) for label, number in found.pixel_counts.most_common() if label != IGNORE]
-    table = _table(f"pixels of each class, in images ({ignored / total:.1%} of all pixels have no label)")
-    for _ in range(2):
-        table.add_column(justify="right")
+    table = _table(f"pixels, images of each class; {ignored / total:.1%} without")
+    table.add_column(justify="right")
     table.add_column()
     for label, number in shown[:_SHOWN_CLASSES]:
         bar = "█" * max(1, round(30 * number / shown[0][1]))

@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 
 
 class MatchClasses:
-    """`dataset` with `classes` for its labels; objects of other classes leave it, pixels of other classes become "ignore" (255), and the names without
-    a partner are told in a warning.
+    """`dataset` with `classes` for its labels. Objects of other classes leave it, pixels of other classes become "ignore" (255), and a warning tells
+    the names without a partner.
 
     Names match when they are equal but for case; `names` says where they differ ({"person": "pedestrian"}: the data's, the model's). Several classes
     of the data may become one. Raises InputError where nothing matches.

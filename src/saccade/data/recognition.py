@@ -21,11 +21,14 @@ from saccade.data.formats.coco import Coco, is_coco
 from saccade.data.formats.coco_panoptic import CocoPanoptic, is_panoptic
 from saccade.data.formats.coco_video import CocoVideo
 from saccade.data.formats.crowdhuman import CrowdHuman
+from saccade.data.formats.driving_scenes import CamVid, Cityscapes, Gta5, Synthia
 from saccade.data.formats.folders import ImageFolder, ImageList
 from saccade.data.formats.frames import Frames
 from saccade.data.formats.mot import Mot, sequence_folders
 from saccade.data.formats.packed_images import Cifar, Mnist
 from saccade.data.formats.scalabel import Scalabel, is_scalabel
+from saccade.data.formats.segmentation import SegmentationFolders
+from saccade.data.formats.segmentation_layouts import driving_scenes, first_picture, segmentation_folders
 from saccade.data.formats.video_frames import picture_files
 from saccade.data.formats.voc import Voc
 from saccade.data.formats.yolo import Yolo, read_settings
@@ -36,15 +39,18 @@ from saccade.errors import DataError, InputError
 FORMATS: dict[str, Callable[..., Dataset]] = {
     "coco": Coco, "coco_panoptic": CocoPanoptic, "voc": Voc, "yolo": Yolo, "imagefolder": ImageFolder, "imagelist": ImageList, "cifar": Cifar,
     "mnist": Mnist, "mot": Mot, "coco_video": CocoVideo, "crowdhuman": CrowdHuman, "scalabel": Scalabel, "frames": Frames,
+    "segmentation": SegmentationFolders, "cityscapes": Cityscapes, "gta5": Gta5, "synthia": Synthia, "camvid": CamVid,
 }
 _COCO_KINDS = ("coco", "coco_panoptic", "coco_video")
+SEGMENTATION = ("segmentation", "cityscapes", "gta5", "synthia", "camvid")
 _SPLITS = ("train", "training", "trainval", "val", "valid", "validation", "test", "testing")
 _LOOKED_FOR = (
     "COCO (a json with images, annotations and categories, beside the pictures or in annotations/; panoptic with a folder of pngs "
     "named after it), VOC (Annotations/*.xml and JPEGImages/, or VOC2007/ and VOC2012/), YOLO (data.yaml or classes.txt, with images/ and "
     "labels/), CIFAR (data_batch_1, train, or .bin), MNIST (*-idx3-ubyte, also .gz), "
     "MOTChallenge (folders with seqinfo.ini, img1/ and gt/, also below train/ and test/), COCO with videos, CrowdHuman (annotation_train.odgt), "
-    "Scalabel (a json of frames, or a folder of these, also in labels/), "
+    "Scalabel (a json of frames, or a folder of these, also in labels/), Cityscapes (leftImg8bit/ and gtFine/), GTA5, SYNTHIA (RGB/ and GT/LABELS/), "
+    "CamVid, semantic segmentation (images/ and labels/, masks/ or annotations/ with pictures of the same names), "
     "an image list (a text file of lines 'picture label'), image folders (one folder a class, also below train/ and val/), "
     "frames without labels (a folder of pictures, or videos)"
 )
@@ -59,9 +65,9 @@ def candidates(path: str | Path) -> list[Reading]:
     if place.is_file():
         return list(_file_readings(place))
     readings: list[Reading] = []
-    for look in (_mot, _crowdhuman, _voc, _coco, _coco_panoptic, _scalabel, _yolo, _packed, _image_list, _image_folder, _frames):
-        # An image list, image folders and frames are guesses from pictures and texts, which the other formats have, too.
-        if look in (_image_list, _image_folder, _frames) and readings:
+    guesses = (_segmentation, _image_list, _image_folder, _frames)  # from pictures and texts, which the other formats have, too
+    for look in (_mot, _crowdhuman, _voc, _coco, _coco_panoptic, _scalabel, _driving_scenes, _yolo, _packed, *guesses):
+        if look in guesses and readings:
             continue
         readings += look(place)
     return readings
@@ -85,11 +91,12 @@ def open_dataset(path: str | Path, format: str | None = None, **settings: Any) -
     found = [(name, known) for name, known in candidates(path) if format in (None, name)]
     split = settings.get("split")
     if split is not None:
-        found = [(name, known) for name, known in found if _split_of(name, known) in (split, None)] or found
+        of_split = [[reading for reading in found if _split_of(*reading) == wanted] for wanted in (split, None)]
+        found = next((readings for readings in of_split if readings), found)
     if not found and format is None:
         recognise(path)
     name, known = found[0] if found else (str(format), {"root": str(path)})
-    if split is not None and name in (*_COCO_KINDS, "imagelist") and _split_of(name, known) == split:
+    if split is not None and name in (*_COCO_KINDS, "imagelist", "segmentation") and "split" not in known and _split_of(name, known) == split:
         settings = {key: value for key, value in settings.items() if key != "split"}
     accepted = inspect.signature(FORMATS[name]).parameters
     unknown = [key for key in settings if key not in accepted]
@@ -117,8 +124,10 @@ def _split_of(name: str, known: dict[str, Any]) -> str | None:
         stem = Path(known["annotations"]).stem
         parent = Path(known["annotations"]).parent.name
         return parent if stem.startswith("_annotations") else stem.removeprefix("instances_").removeprefix("panoptic_")
-    if name == "imagelist":
+    if name in ("imagelist", "segmentation") and "list_file" in known:
         return Path(known["list_file"]).stem
+    if name == "segmentation" and known.get("images") in _SPLITS:
+        return str(known["images"])
     if name == "scalabel":
         return next((part for part in reversed(Path(known["annotations"]).with_suffix("").parts) if part in _SPLITS), None)
     return None
@@ -278,7 +287,17 @@ def _is_coco_file(file: Path) -> bool:
         return re.search(r'"(images|annotations|categories)"\s*:\s*\[', text[:100_000]) is not None
 
 
+def _driving_scenes(root: Path) -> Iterator[Reading]:
+    return driving_scenes(root, _SPLITS)
+
+
+def _segmentation(root: Path) -> Iterator[Reading]:
+    return segmentation_folders(root, _SPLITS)
+
+
 def _yolo(root: Path) -> Iterator[Reading]:
+    if first_picture(root / "labels") is not None:
+        return  # YOLO's labels are texts
     settings = read_settings(root)
     if settings is None and not ((root / "classes.txt").is_file() and (root / "labels").is_dir() and (root / "images").is_dir()):
         return

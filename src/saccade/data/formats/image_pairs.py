@@ -42,10 +42,10 @@ def find_pairs(
     """
     problems: list[Problem] = []
     image_side = _Side.of(existing_folder(root / images, "the folder of the images"), image_suffix)
-    label_side = None if labels is None else _Side.of(existing_folder(root / labels, "the folder of the label maps"), label_suffix)
     if not image_side.files:
         ending = f" whose names end with {image_suffix!r}" if image_suffix else ""
         raise DataError(f"{image_side.folder} holds no pictures{ending}; check the path, and that the copy was complete")
+    label_side = None if labels is None else _Side.of(existing_folder(root / labels, "the folder of the label maps"), label_suffix)
     if list_file is None:
         found = _by_name(image_side, label_side, problems)
     else:
