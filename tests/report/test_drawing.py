@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from saccade.data.class_sets import CLASS_SETS
 from saccade.report.drawing import Style, draw, enlargement, side_by_side, true_labels, truth_beside_prediction, with_title
 from saccade.report.palette import PALETTE, colour_of, text_colour_on
 from saccade.structures import Annotations, Classification, Detections, Panoptic, Segment, SegmentationMap
@@ -82,6 +83,14 @@ def test_a_segmentation_map_colours_labels_and_leaves_unknown_pixels() -> None:
     labels[:, 320:] = 255
     where = changed(draw(SegmentationMap(labels), GREY, ("road",)))
     assert where[:, :320].all() and not where[:, 320:].any()
+
+
+def test_a_segmentation_map_has_the_colours_of_the_known_class_set_of_its_names() -> None:
+    known = CLASS_SETS["camvid11"]
+    assert known.colours is not None
+    drawn = draw(SegmentationMap(torch.full((480, 640), 8)), GREY, known.classes)  # cars
+    expected = GREY[300, 600] * 0.45 + np.array(known.colours[8]) * 0.55
+    assert np.abs(drawn[300, 600] - expected).max() <= 1 and tuple(drawn[8, 8]) == known.colours[8]
 
 
 def test_panoptic_things_get_boxes_and_stuff_gets_colour() -> None:

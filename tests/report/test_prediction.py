@@ -13,12 +13,15 @@ from faster_coco_eval import COCO
 from faster_coco_eval.core import mask as coco_mask
 from PIL import Image
 
+from saccade.data.decoding import read_label_map
 from saccade.data.formats.coco_panoptic import CocoPanoptic
+from saccade.data.formats.label_files import confidence_of
 from saccade.data.media import VideoReader, VideoWriter, find_media
 from saccade.errors import NumericError
 from saccade.models.contract import Model
 from saccade.report.exporting import PredictionFiles, Source
 from saccade.report.media_prediction import OutputNames, predict_media
+from saccade.report.palette import PALETTE
 from saccade.report.prediction import predict_images
 from saccade.structures import Detections, Panoptic, Segment, SegmentationMap
 
@@ -167,11 +170,15 @@ def test_masks_are_written_as_run_lengths_and_maps_as_png(tmp_path: Path) -> Non
     ids = labels * 70_000 + 1
     with PredictionFiles(tmp_path, ("a", "b")) as files:
         files.add(Detections(torch.tensor([[4.0, 3, 20, 9]]), torch.ones(1), torch.ones(1, dtype=torch.int64), mask), Source(1, "a", 20, 30))
-        files.add(SegmentationMap(labels), Source(2, "b", 20, 30))
+        files.add(SegmentationMap(labels, torch.full((20, 30), 0.75)), Source(2, "b", 20, 30))
         files.add(Panoptic(ids, (Segment(1, 0, False), Segment(70_001, 1, True, score=0.5))), Source(3, "c", 20, 30))
     masked, mapped, panoptic = results(tmp_path)
     assert (coco_mask.decode(masked["segmentation"]) == mask[0].numpy()).all()
     assert (np.asarray(Image.open(tmp_path / str(mapped["segmentation_map"]))) == labels.numpy()).all()
+    colours = np.asarray(Image.open(tmp_path / str(mapped["colour_map"])))
+    assert tuple(colours[0, 0]) == PALETTE[0] and tuple(colours[9, 0]) == PALETTE[1]
+    confidence = confidence_of(read_label_map(tmp_path / str(mapped["confidence_map"])))
+    assert confidence.shape == (20, 30) and float(confidence[3, 3]) == pytest.approx(0.75, abs=0.01)
     coded = np.asarray(Image.open(tmp_path / str(panoptic["panoptic_map"]))).astype(int)
     assert (coded @ [1, 256, 65536] == ids.numpy()).all()
     assert [s["area"] for s in panoptic["segments_info"]] == [150, 450]  # type: ignore[attr-defined]

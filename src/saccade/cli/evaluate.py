@@ -23,7 +23,10 @@ def command(
         list[str] | None, typer.Option(help="A name under the recipe's data.evaluate, or the path of any data set; may be repeated.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Instead of a checkpoint: a folder of tracking results (MOT text, one file a video); with --data.")
+        Path | None, typer.Option(help="Instead of a checkpoint: a folder of MOT text (one a video) or label maps (a PNG an image); with --data.")
+    ] = None,
+    ids: Annotated[
+        str | None, typer.Option(help="What the pixels of label maps in --results are: labels (0, 1, ..., default), cityscapes, synthia or camvid.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Take data, transforms and metrics from this recipe; default: that of the run.")] = None,
     weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
@@ -34,7 +37,7 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto: the first accelerator there is.")] = "auto",
     plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,
 ) -> None:
-    """Score a checkpoint on its own or other data sets, or tracking results; writes figures, details, predictions and pictures."""
+    """Score a checkpoint on its own or other data sets, or results of any origin; writes figures, details, predictions and pictures."""
     from rich.console import Console
 
     from saccade.engine.experiment import evaluate_on
@@ -42,68 +45,52 @@ def command(
     from saccade.errors import InputError
     from saccade.recipes.registry import add_plugin
     from saccade.report.gallery import Gallery
+    from saccade.report.label_maps import LabelMapFiles
     from saccade.report.opening import computing_in, open_model
+    from saccade.report.palette import class_colours
 
     if (checkpoint is None) == (results is None):
-        raise InputError("evaluate takes a checkpoint (or a run folder, or a recipe with --weights) or a folder of tracking results (--results); "
+        raise InputError("evaluate takes a checkpoint (or a run folder, or a recipe with --weights) or a folder of results (--results); "
                          f"{'neither' if checkpoint is None else 'both'} was given")
-    if results is not None:
-        _score_results(results, data or [], out)
-        return
-    assert checkpoint is not None
     for package in plugin or []:
         add_plugin(package)
+    if results is not None:
+        _score_results(results, data or [], recipe, ids, out)
+        return
+    assert checkpoint is not None
+    if ids is not None:
+        raise InputError("--ids says what the pixels of result files are; it goes with --results")
     run = _run_of(checkpoint)
     values = _recipe_for(checkpoint, recipe, run, overrides or [])
     model = open_model(checkpoint, weights, device, fast=fast)
     settings = _settings(values, model)
     console = Console(stderr=True)
     found: dict[str, dict[str, float]] = {}
-    for name, dataset in _datasets(data or [], settings, model).items():
+    for name, dataset in _datasets(data or [], settings).items():
         folder = (out or run or Path()) / "evaluation" / name
         gallery = Gallery(folder=folder / "gallery", dataset=dataset, classes=model.classes)
+        maps = LabelMapFiles(folder / "predictions", class_colours(model.classes, getattr(dataset, "colours", None)))
         with counting(console, name, len(dataset)) as bar, computing_in(precision, model):
             found[name] = evaluate_on(
-                model, dataset, settings, _metrics(values, model, dataset), folder, batch_size=batch_size, observers=[gallery, bar]
+                model, dataset, settings, _metrics(values, model, dataset), folder, batch_size=batch_size, observers=[gallery, maps, bar]
             )
         gallery.close()
-        console.print(f"{name}: results in {folder}", highlight=False, soft_wrap=True)
+        written = f", {maps.count} label maps in {maps.folder}" if maps.count else ""
+        console.print(f"{name}: results in {folder}{written}", highlight=False, soft_wrap=True)
     show_figures(found)
 
 
 _FOR_TRAINING = ("train", "train_transforms", "batch_transforms", "sampler", "source", "source_transforms", "source_batch_size")
-_COUNTED = ("IDSW", "FP", "FN")
-_TRACKING_FIGURES = ("HOTA", "DetA", "AssA", "LocA", "MOTA", "IDF1", *_COUNTED)  # as wide as a terminal; the rest is in the file
-
-
-def _score_results(results: Path, data: list[str], out: Path | None) -> None:
-    """Print tracking figures for each video and over all; write them as `figures.json` and `details.json` where `out` names a folder."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from saccade.data.recognition import open_dataset
-    from saccade.data.tracking_results import score_results
-    from saccade.engine.files import storage_errors, write_json
+def _score_results(results: Path, data: list[str], recipe: str | None, ids: str | None, out: Path | None) -> None:
+    """Score result files on the one data set that is named, at a path or in the recipe."""
+    from saccade.cli.evaluate_results import score_results
     from saccade.errors import InputError
 
     if len(data) != 1:
-        raise InputError(f"--results is judged against one data set; give its path with --data (there are {len(data)})")
-    scores = score_results(open_dataset(data[0]), results)
-    rows, figures = scores.rows(), scores.figures()
-    whole = {name.removeprefix("mot/"): value for name, value in figures.items()}
-    table = Table("video", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in _TRACKING_FIGURES:
-        table.add_column(name, justify="right", no_wrap=True)
-    for video, row in {**rows, "all": whole}.items():
-        table.add_row(video, *(f"{row[n]:.0f}" if n in _COUNTED else f"{100 * row[n]:.2f}" for n in _TRACKING_FIGURES))
-    Console().print(table)
-    if out is not None:
-        folder = out / "evaluation" / Path(data[0]).resolve().name
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "figures.json", figures)
-        write_json(folder / "details.json", {"mot": {"per_video": rows, "per_class": {n: c.figures() for n, c in scores.by_class().items()}}})
+        raise InputError(f"--results is judged against one data set; give its path, or its name in a --recipe, with --data (there are {len(data)})")
+    values = None if recipe is None else _recipe_for(recipe, recipe, None, [])
+    ((name, dataset),) = _datasets(data, _data_of(values)).items()
+    score_results(results, dataset, name, ids, out, show_figures)
 
 
 def _run_of(checkpoint: str) -> Path | None:
@@ -133,20 +120,26 @@ def _settings(recipe: Recipe | None, model: Model) -> DataSettings:
     """Data sets and loading as the recipe says; the transforms are always those that the checkpoint names."""
     from dataclasses import replace
 
+    from saccade.recipes import build
+
+    specs = getattr(model, "evaluation_transforms", None) or []
+    return replace(_data_of(recipe), evaluation_transforms=[build(spec, where=f"evaluation_transforms.{i}") for i, spec in enumerate(specs)])
+
+
+def _data_of(recipe: Recipe | None) -> DataSettings:
+    """Data sets and loading as the recipe says, nothing that is for training; without a recipe no data set."""
     from saccade.data.settings import DataSettings
-    from saccade.recipes import build, recipe_from_values
+    from saccade.recipes import recipe_from_values
     from saccade.recipes.building import build_section
 
-    settings = DataSettings()
-    if recipe is not None:
-        values = recipe.values
-        section = {k: v for k, v in (values.get("data") or {}).items() if k not in _FOR_TRAINING}
-        settings = build_section(recipe_from_values({**values, "data": section}, recipe.name, recipe.source), "data")
-    specs = getattr(model, "evaluation_transforms", None) or []
-    return replace(settings, evaluation_transforms=[build(spec, where=f"evaluation_transforms.{i}") for i, spec in enumerate(specs)])
+    if recipe is None:
+        return DataSettings()
+    section = {k: v for k, v in (recipe.values.get("data") or {}).items() if k not in _FOR_TRAINING}
+    settings: DataSettings = build_section(recipe_from_values({**recipe.values, "data": section}, recipe.name, recipe.source), "data")
+    return settings
 
 
-def _datasets(named: list[str], settings: DataSettings, model: Model) -> dict[str, Dataset]:
+def _datasets(named: list[str], settings: DataSettings) -> dict[str, Dataset]:
     """The data sets to evaluate by name: all of the recipe's, or those that are named or lie at a path."""
     from saccade.data.recognition import open_dataset
     from saccade.errors import InputError

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from saccade.data.segments import segment_boxes
-from saccade.report.palette import PALETTE, Colour, colour_of, colour_table, text_colour_on
+from saccade.report.palette import PALETTE, Colour, class_colours, colour_of, colour_table, text_colour_on
 from saccade.structures import IGNORE, Annotations, Classification, Detections, Panoptic, Prediction, Segment, SegmentationMap
 
 Picture = npt.NDArray[np.uint8]
@@ -98,10 +98,11 @@ def _(prediction: Detections, canvas: Picture, factor: int, classes: tuple[str, 
 @_draw.register
 def _(prediction: SegmentationMap, canvas: Picture, factor: int, classes: tuple[str, ...], min_score: float) -> Picture:
     labels = prediction.labels.cpu().numpy()
-    canvas = _blend_map(canvas, colour_table(max(len(classes), 1 + int(labels[labels != IGNORE].max(initial=0))))[labels], labels != IGNORE, factor)
+    colours = class_colours(classes)
+    canvas = _blend_map(canvas, colour_table(1 + int(labels[labels != IGNORE].max(initial=0)), colours)[labels], labels != IGNORE, factor)
     present, counts = np.unique(labels[labels != IGNORE], return_counts=True)
     largest = present[np.argsort(-counts)][:8].tolist()
-    return _write_corner(canvas, [(_name(label, classes), colour_of(label)) for label in largest])
+    return _write_corner(canvas, [(_name(label, classes), colours[label] if label < len(colours) else colour_of(label)) for label in largest])
 
 
 @_draw.register

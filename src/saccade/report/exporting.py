@@ -1,7 +1,7 @@
 """Predictions as files, written while they come, so that a long video needs no more memory than a short one.
 
 COCO's result format for detections (a plain list; `category_id` is the label + 1, named in `images.json`), with the file's name and the frame added;
-the best classes as JSON and CSV for classification; PNG label maps for semantic maps and COCO's panoptic layout for panoptic ones.
+the best classes as JSON and CSV for classification; PNGs of labels, colours and confidence for semantic maps, COCO's layout for panoptic ones.
 """
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -19,7 +20,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from saccade.data.formats.label_files import COLOURS, CONFIDENCE, colour_file, confidence_file, label_file
 from saccade.data.segments import categories, colour_coded, segment_entries
+from saccade.engine.files import atomic_write
+from saccade.report.palette import class_colours
 from saccade.structures import Classification, Detections, Panoptic, Prediction, SegmentationMap
 
 _TOP = 5
@@ -66,7 +70,8 @@ def _finish(file: IO[str], partial: Path, path: Path) -> None:
 class PredictionFiles:
     """`add` predictions one by one; `close` (or leaving it as a context manager, even by an error) completes the files.
 
-    `folder` gets `predictions.json`, `images.json`, and `predictions.csv` for classification or where `file_format` is "csv"; maps go to `maps/`.
+    `folder` gets `predictions.json`, `images.json`, and `predictions.csv` for classification or where `file_format` is "csv"; maps go to `maps/`, of
+    semantic ones also `colours/` and `confidence/` (see `data.formats.label_files`).
     Panoptic maps also get `panoptic.json` in COCO's layout, which panopticapi and `CocoPanoptic(root=folder, annotations="panoptic.json",
     maps="maps", images=...)` read. Whether a class is a thing is taken from the segments; one that was never predicted is written as stuff.
     """
@@ -178,22 +183,25 @@ def _(prediction: Classification, source: Source, classes: tuple[str, ...], fold
 
 @_rows.register
 def _(prediction: SegmentationMap, source: Source, classes: tuple[str, ...], folder: Path) -> Iterator[dict[str, Any]]:
-    labels = prediction.labels.cpu().numpy()
-    depth = np.uint8 if len(classes) <= 255 else np.uint16
-    yield _head(source) | {"segmentation_map": _save_map(Image.fromarray(labels.astype(depth)), source, folder)}
+    row = _head(source) | {"segmentation_map": _save(label_file(prediction.labels), "maps", source, folder)}
+    row["colour_map"] = _save(colour_file(prediction.labels, class_colours(classes)), COLOURS, source, folder)
+    if prediction.scores is not None and prediction.scores.ndim == 2:
+        row["confidence_map"] = _save(confidence_file(prediction.scores), CONFIDENCE, source, folder)
+    yield row
 
 
 @_rows.register
 def _(prediction: Panoptic, source: Source, classes: tuple[str, ...], folder: Path) -> Iterator[dict[str, Any]]:
     segments = segment_entries(prediction, range(1, len(classes) + 1), truth=False)
-    picture = Image.fromarray(colour_coded(prediction.segment_map))
-    yield _head(source) | {"panoptic_map": _save_map(picture, source, folder), "segments_info": segments}
+    coded = BytesIO()
+    Image.fromarray(colour_coded(prediction.segment_map)).save(coded, "PNG")
+    yield _head(source) | {"panoptic_map": _save(coded.getvalue(), "maps", source, folder), "segments_info": segments}
 
 
-def _save_map(image: Image.Image, source: Source, folder: Path) -> str:
-    name = f"maps/{source.id:08d}.png"
-    (folder / "maps").mkdir(exist_ok=True)
-    image.save(folder / name)
+def _save(png: bytes, kind: str, source: Source, folder: Path) -> str:
+    name = f"{kind}/{source.id:08d}.png"
+    (folder / kind).mkdir(exist_ok=True)
+    atomic_write(folder / name, png)
     return name
 
 

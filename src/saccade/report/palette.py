@@ -1,11 +1,16 @@
 """The colours of classes, tracks and curves: fixed, so that a class has one colour in every picture, and chosen for colour-blind readers.
 
-The first eight are Okabe and Ito's ("Color Universal Design", 2008) without black; further ones repeat them lighter and darker.
+The first eight are Okabe and Ito's ("Color Universal Design", 2008) without black; further ones repeat them lighter and darker. Classes of a known
+set of label maps (Cityscapes', CamVid's) have the set's own colours there, as everyone draws them.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+
+from saccade.data.class_sets import CLASS_SETS
 
 Colour = tuple[int, int, int]
 
@@ -37,11 +42,17 @@ def text_colour_on(background: Colour) -> Colour:
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
-def colour_table(num_classes: int) -> npt.NDArray[np.uint8]:
-    """(256 or more, 3) uint8: the colour of each label of a map with `num_classes` classes; labels beyond are `VOID`."""
+def class_colours(classes: Sequence[str], own: Sequence[Colour] | None = None) -> tuple[Colour, ...]:
+    """The colours of `classes` in label maps: a data set's `own`, else those of the known class set of these names, else the palette's."""
+    known = next((known.colours for known in CLASS_SETS.values() if known.classes == tuple(classes)), None)
+    return tuple(own or known or (colour_of(index) for index in range(len(classes))))
+
+
+def colour_table(num_classes: int, colours: Sequence[Colour] = ()) -> npt.NDArray[np.uint8]:
+    """(256 or more, 3) uint8: the colour of each label of a map with `num_classes` classes, `colours` first; labels beyond are `VOID`."""
     table = np.full((max(256, num_classes), 3), VOID, dtype=np.uint8)
     for index in range(num_classes):
-        table[index] = colour_of(index)
+        table[index] = colours[index] if index < len(colours) else colour_of(index)
     return table
 
 
