@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from label_maps import write_pairs
 from saccade.data.formats.coco import Coco
 from saccade.data.formats.folders import ImageFolder
+from saccade.data.formats.segmentation import SegmentationFolders
 from saccade.data.formats.writers import write_coco, write_image_folder, write_voc, write_yolo
 from saccade.data.inspection import inspect
 from saccade.data.recognition import candidates, open_dataset, open_splits, recognise
@@ -109,6 +111,14 @@ def test_a_contact_sheet_shows_each_sample_and_survives_a_broken_one(tmp_path: P
     broken = np.asarray(contact_sheet(data, columns=2))
     changed = np.argwhere((sheet != broken).any(-1))
     assert broken.shape == sheet.shape and changed.min(0)[0] > sheet.shape[0] // 2 - 30 and changed.min(0)[1] > sheet.shape[1] // 2 - 30
+
+
+def test_a_contact_sheet_shows_label_maps(tmp_path: Path) -> None:
+    for name, values in (("road", (0,)), ("both", (0, 1)), ("nothing", (255,))):
+        write_pairs(tmp_path / name, ["a"], values)
+    sheets = [np.asarray(contact_sheet(SegmentationFolders(root=tmp_path / name, classes=["road", "sky"]))) for name in ("road", "both", "nothing")]
+    colours = [len(np.unique(sheet[10:400, 10:400].reshape(-1, 3), axis=0)) for sheet in sheets]
+    assert (sheets[0] != sheets[1]).any() and (sheets[0] != sheets[2]).any() and colours[2] < colours[1]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the small real data sets are not here")

@@ -11,7 +11,7 @@ from torch import Tensor
 from saccade.data.contract import Dataset
 from saccade.errors import DataError
 from saccade.report.drawing import LEGIBLE, draw, to_picture
-from saccade.structures import Annotations, Panoptic, Sample, first_frame
+from saccade.structures import Annotations, Panoptic, Sample, SegmentationMap, first_frame
 
 _MARGIN, _CAPTION = 8, 20
 _CELL = LEGIBLE  # the smallest at which names are drawn without enlarging
@@ -57,6 +57,9 @@ def _fitted(sample: Sample, classes: Sequence[str]) -> Image.Image:
         ids = annotations.panoptic.segment_map.as_subclass(Tensor).numpy().astype(np.int32)
         resized_map = torch.from_numpy(np.array(Image.fromarray(ids).resize(shape, Image.Resampling.NEAREST)))
         return Image.fromarray(draw(Panoptic(resized_map, annotations.panoptic.segments), np.asarray(picture), classes))
+    if annotations.boxes is None and annotations.segmentation is not None:
+        labels = Image.fromarray(annotations.segmentation.to(torch.uint8).numpy()).resize(shape, Image.Resampling.NEAREST)
+        return Image.fromarray(draw(SegmentationMap(torch.from_numpy(np.array(labels)).long()), np.asarray(picture), classes))
     if annotations.boxes is None or annotations.labels is None or not len(annotations.boxes):
         return picture
     boxes = annotations.boxes * torch.tensor([shape[0] / width, shape[1] / height] * 2)
