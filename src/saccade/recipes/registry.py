@@ -163,6 +163,7 @@ TABLE: dict[str, dict[str, str]] = {
     "optimizers": {
         "Adam": "saccade.learning.optimizers:Adam",
         "AdamW": "saccade.learning.optimizers:AdamW",
+        "RepeatedSGD": "saccade.learning.optimizers:RepeatedSGD",
         "SGD": "saccade.learning.optimizers:SGD",
     },
     "schedules": {
