@@ -125,7 +125,7 @@ def test_a_target_with_other_classes_is_matched_by_name(place: Path, tmp_path: P
     (images / "instances_val.json").write_text(json.dumps({"images": pictures, "annotations": boxes, "categories": categories}))
     assert adapt(place, "tent", tmp_path / "run", "--to", images, "run.best=null") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "matched by name: objects of zebra are left out; it has no" in said
+    assert "matched by name: objects and pixels of zebra are left out; it has no" in said
     figures = json.loads((tmp_path / "run" / "evaluation" / "data" / "figures.json").read_text())
     assert "voc/mAP" in figures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from saccade.recipes.overrides import COMMAND_LINE
 from saccade.recipes.registry import find_target
 from saccade.recipes.stages import read_stages, stage_named, stage_trees
 from saccade.recipes.tree import show_path
-from saccade.report.explanation import Explanation, Setting, follow_batch, follow_sample, loop_lines, loss_terms, where_written
+from saccade.report.explanation import Explanation, SampleStep, Setting, follow_batch, follow_sample, loop_lines, loss_terms, where_written
 from saccade.report.gallery import Gallery
 from saccade.report.opening import recipe_classes
 from saccade.report.run_data import load_run
@@ -99,16 +99,12 @@ def explain(recipe: Recipe, model: Model | None = None) -> Explanation:
         classes = _classes(recipe, made)
         model = build(without_downloads(recipe.section("model")), where="model", origins=recipe.origins, classes=classes)
     seed = int((recipe.section("run") or {}).get("seed") or 0)
-    dataset = _dataset(recipe, data, model, made)
-    transforms = _transforms(data, recipe)
-    samples = []
-    for index in range(_BATCH):
-        with seeded(sample_seed(seed, 0, index)):
-            steps, sample = follow_sample(dataset[index % len(dataset)], transforms, dataset)
-        made.sample = made.sample or steps
-        samples.append(_fitting(sample, model, isinstance(dataset, Town)))
-    batch = collate(samples, int(data.get("size_divisor") or 1))
+    dataset = _dataset(recipe, data, "train", made, model)
+    batch, made.sample = _batch(dataset, _transforms(data, recipe, "train_transforms"), seed, int(data.get("size_divisor") or 1), model)
     made.batch_size = len(batch)
+    if data.get("source") is not None:
+        source, transforms = _dataset(recipe, data, "source", made, model), _transforms(data, recipe, "source_transforms", "train_transforms")
+        batch.source, _ = _batch(source, transforms, seed, int(data.get("size_divisor") or 1), model)
     _look_inside(model, batch, made)
     learner = recipe.tree.find(("learner",))
     if learner is not None and (reads := read_stages(learner)):
@@ -128,18 +124,19 @@ def _classes(recipe: Recipe, made: Explanation) -> tuple[str, ...]:
         return classes
 
 
-def _dataset(recipe: Recipe, data: Mapping[str, Any], model: Model, made: Explanation) -> Dataset:
-    if data.get("train") is None:
+def _dataset(recipe: Recipe, data: Mapping[str, Any], which: Literal["train", "source"], made: Explanation, model: Model) -> Dataset:
+    if data.get(which) is None:
         made.notes.append("the recipe has no training data; Town stands in")
         return _stand_in()
+    called = "training data" if which == "train" else "source data"
     try:
-        dataset: Dataset = build(data["train"], where="data.train", origins=recipe.origins)
+        dataset: Dataset = build(data[which], where=f"data.{which}", origins=recipe.origins)
         dataset[0]
     except SaccadeError as error:
-        made.notes.append(f"the training data can't be read, so Town stands in: shapes are right, ranges and counts are Town's ({error})")
+        made.notes.append(f"the {called} can't be read, so Town stands in: shapes are right, ranges and counts are Town's ({error})")
         return _stand_in()
     if len(dataset.classes) > len(model.classes):
-        made.notes.append(f"the training data has {len(dataset.classes)} classes, the model {len(model.classes)}")
+        made.notes.append(f"the {called} has {len(dataset.classes)} classes, the model {len(model.classes)}")
     return dataset
 
 
@@ -148,17 +145,33 @@ def _stand_in() -> Dataset:
     return cast(Dataset, Town(size=320, num_videos=_BATCH, masks=False, segmentation=False, panoptic=False))
 
 
-def _transforms(data: Mapping[str, Any], recipe: Recipe) -> list[Callable[[Sample], Sample]]:
-    section = "train_transforms" if data.get("train_transforms") else "evaluation_transforms"
+def _transforms(data: Mapping[str, Any], recipe: Recipe, *sections: str) -> list[Callable[[Sample], Sample]]:
+    """Those of the first of `sections` that has any, else those of evaluation."""
+    section = next((name for name in sections if data.get(name)), "evaluation_transforms")
     return [build(spec, where=f"data.{section}.{i}", origins=recipe.origins) for i, spec in enumerate(data.get(section) or [])]
 
 
+def _batch(
+    dataset: Dataset, transforms: Sequence[Callable[[Sample], Sample]], seed: int, size_divisor: int, model: Model
+) -> tuple[Batch, list[SampleStep]]:
+    """The first samples of `dataset` as a batch, and what the first one was after every transform."""
+    samples: list[Any] = []
+    first: list[SampleStep] = []
+    for index in range(_BATCH):
+        with seeded(sample_seed(seed, 0, index)):
+            steps, sample = follow_sample(dataset[index % len(dataset)], transforms, dataset)
+        first = first or steps
+        samples.append(_fitting(sample, model, isinstance(dataset, Town)))
+    return collate(samples, size_divisor), first
+
+
 def _fitting(sample: Any, model: Model, stand_in: bool) -> Any:
-    """A stand-in's labels as numbers that the model has, and a label for the whole image, which Town's frames have none of."""
+    """A stand-in's labels as numbers that the model has, and a label for the whole image and one for all its pixels, which Town's frames lack."""
     if not stand_in:
         return sample
     labels = None if sample.labels is None else sample.labels % len(model.classes)
-    return replace(sample, labels=labels, label=0 if sample.label is None else sample.label)
+    pixels = torch.zeros(sample.size, dtype=torch.uint8) if sample.segmentation is None else sample.segmentation % len(model.classes)
+    return replace(sample, labels=labels, label=0 if sample.label is None else sample.label, segmentation=pixels)
 
 
 def _look_inside(model: Model, batch: Batch, made: Explanation) -> None:
@@ -166,7 +179,8 @@ def _look_inside(model: Model, batch: Batch, made: Explanation) -> None:
     batch = batch.to(device)
     with torch.no_grad():
         outputs, made.modules, made.total_flops = follow_batch(model, batch)
-        made.losses = _losses(model, outputs, batch, made)
+        labelled = batch.source
+        made.losses = _losses(model, outputs, batch, made) if labelled is None else _losses(model, model(labelled), labelled, made)
 
 
 def _losses(model: Model, outputs: Outputs, batch: Batch, made: Explanation) -> list[Any]:
@@ -200,9 +214,10 @@ def _look_at_method(learner: Adapting, batch: Batch, made: Explanation) -> None:
     objective = learner.objective
     with torch.no_grad():
         made.losses = list(loss_terms(objective(batch)["losses"]))
-    parts: list[tuple[str, object]] = [("teacher", learner.follows), ("pseudo objects", objective.objects)]
+    parts: list[tuple[str, object]] = [("teacher", learner.follows), ("fixed network", learner.fixed), ("pseudo objects", objective.objects)]
     parts += [(f"view {name}", view) for name, view in objective.views.items()]
     parts += [("term", term) for term in objective.terms]
+    parts += [(f"opponent {opponent.name}", opponent.network) for opponent in learner.opponents]
     made.parts += [(kind, type(part).__name__, where_written(part)) for kind, part in parts if part is not None]
 
 
