@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
-from saccade.adaptation.labels import Threshold, limits_of
+from saccade.adaptation.labels import limits_of
 from saccade.adaptation.views import View, make_views
 from saccade.adaptation.warping import Place, bring, maps_of
 from saccade.data.formats.label_files import (
@@ -36,6 +36,7 @@ from saccade.engine.files import atomic_write, storage_errors, write_json
 from saccade.errors import DataError, InputError
 from saccade.models.contract import Model
 from saccade.structures import IGNORE, Batch, Geometry
+from saccade.structures.ranges import Probability
 
 _MIRRORED = "mirrored"
 
@@ -49,7 +50,7 @@ class WriteLabels:
     them with `StoredSoftLabels` and `StoredLabels`.
     """
 
-    def __init__(self, *, kind: Literal["soft", "hard"], flip: bool = False, threshold: Threshold = 0.0) -> None:
+    def __init__(self, *, kind: Literal["soft", "hard"], flip: bool = False, threshold: Probability | dict[str, Probability] = 0.0) -> None:
         if kind == "soft" and threshold != 0.0:
             raise InputError("WriteLabels: a threshold is for hard labels; soft ones keep every probability, so give it to what reads them")
         self.kind, self.flip, self.threshold = kind, flip, threshold
