@@ -19,7 +19,7 @@ from saccade.engine.adaptation import keep_other_network
 from saccade.engine.checkpoints import CARD, WEIGHTS, find_damage, folder_of, newest_valid, pointed, step_of
 from saccade.engine.experiment import Experiment
 from saccade.engine.files import remove_stale
-from saccade.engine.launch import Accelerator, Together, find_place, start_fabric
+from saccade.engine.launch import Accelerator, Together, failures_of_others, find_place, start_fabric
 from saccade.engine.resuming import differences, listed
 from saccade.engine.run_folder import RECIPE, RunFolder
 from saccade.engine.settings import RunSettings
@@ -155,6 +155,11 @@ def run_stages(
 def _run_stage(stage: Stage, watching: Watching, options: dict[str, Any]) -> None:
     fabric = start_fabric(stage.settings(), options["accelerator"])
     together = Together(fabric)
+    with failures_of_others(together):
+        _run_together(stage, watching, options, fabric, together)
+
+
+def _run_together(stage: Stage, watching: Watching, options: dict[str, Any], fabric: Fabric, together: Together) -> None:
     first = together.rank == 0
     finished, begun, fresh = together.from_first(_state(stage) if first else None)
     if finished:
