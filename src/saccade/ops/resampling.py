@@ -45,20 +45,21 @@ def nearest(pixels: Tensor, rows: Span, columns: Span) -> Tensor:
 
 def resample(pixels: Tensor, rows: Span, columns: Span, interpolation: Interpolation = "bilinear") -> Tensor:
     """`pixels` (C, H, W) uint8 or float as (C, rows.count, columns.count) of the same kind; uint8 is rounded once, at the end."""
-    found = _along_rows(pixels, rows, interpolation)  # (C, h, W)
-    found = _along_rows(found.transpose(1, 2), columns, interpolation).transpose(1, 2)
+    kind = pixels.dtype if pixels.is_floating_point() else torch.float32
+    (down, down_weights), (across, across_weights) = (_taps(span, interpolation, pixels.device) for span in (rows, columns))
+    top, left = int(down.min()), int(across.min())
+    part = pixels[:, top : int(down.max()) + 1, left : int(across.max()) + 1]
+    found = _along_rows(part, down - top, down_weights.to(kind))  # (C, h, W)
+    found = _along_rows(found.transpose(1, 2), across - left, across_weights.to(kind)).transpose(1, 2)
     return found.contiguous() if pixels.is_floating_point() else found.round_().clamp_(0, 255).to(pixels.dtype).contiguous()
 
 
-def _along_rows(pixels: Tensor, span: Span, interpolation: Interpolation) -> Tensor:
-    """(C, n, W) -> (C, span.count, W) float."""
-    places, weights = _taps(span, interpolation, pixels.device)
-    low, high = int(places.min()), int(places.max()) + 1
-    kind = pixels.dtype if pixels.is_floating_point() else torch.float32
-    part = pixels[:, low:high].contiguous()
-    total = torch.zeros(len(pixels), span.count, pixels.shape[-1], dtype=kind, device=pixels.device)
-    for tap, weight in zip((places - low).unbind(1), weights.to(kind).unbind(1), strict=True):
-        total.addcmul_(part.index_select(1, tap).to(kind), weight[:, None])
+def _along_rows(pixels: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    """(C, n, W) -> (C, m, W) of the kind of `weights`: row i is the sum of the rows `places` (m, K) with `weights` (m, K)."""
+    pixels = pixels.contiguous()
+    total = weights.new_zeros(len(pixels), len(places), pixels.shape[-1])
+    for place, weight in zip(places.unbind(1), weights.unbind(1), strict=True):
+        total.addcmul_(pixels.index_select(1, place).to(weights.dtype), weight[:, None])
     return total
 
 
