@@ -252,3 +252,11 @@ def test_statistics_move_in_train_mode_where_the_original_moves_them(norm: str, 
     model(batch)
     assert [not torch.equal(model.state_dict()[name], value) for name, value in before.items()] == [moves] * len(before)
     assert not any(p.requires_grad for name, p in model.named_parameters() if ".bn" in name)
+
+
+@pytest.mark.parametrize(("head", "names"), [("aspp2", ("logits", "embeddings", "aux_logits")), ("aspp_gn_se", ("logits", "embeddings"))])
+def test_it_is_exported_with_its_logits(head: str, names: tuple[str, ...]) -> None:
+    pytest.importorskip("onnxruntime")
+    from saccade.weights.export import export_onnx
+
+    assert export_onnx(small(head, auxiliary=head == "aspp2"), (48, 64), dynamic_batch=False).outputs == names
