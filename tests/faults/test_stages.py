@@ -16,20 +16,6 @@ from saccade.recipes import load_recipe
 from saccade.recipes.registry import add_plugin
 from tiny_stages import RECIPE
 
-PRODA = """\
-# All of ProDA, on four pictures.
-base: [_proda]
-model: {backbone: {name: resnet10t, pretrained: false, first_block_dilation: !delete, stride_in: !delete, ceil_pooling: !delete}}
-data:
-  source: {type: TownSegmentation, size: 64, num_images: 4}
-  train: {type: TownSegmentation, size: 64, num_images: 4, domain: night, labelled: false}
-  evaluate: {night: {type: TownSegmentation, size: 64, num_images: 2, split: val, domain: night}}
-  source_transforms: [{type: RandomScaleCrop, size: [48, 48], scale: [0.8, 1.2], base_width: 64}]
-  workers: 0
-run: {steps: 2, batch_size: 2, save_every: null, evaluate_every: null, log_every: 1}
-stages: {stage1: {run: {steps: 4, save_every: 2}}}
-"""
-
 
 class SlowBar(TrainingProgress):
     """A bar that makes each step last, so that a kill hits the middle of a stage."""
@@ -38,13 +24,13 @@ class SlowBar(TrainingProgress):
         SlowSteps(0.05)(step, figures)
 
 
-def stages(folder: Path, *overrides: str, text: str = RECIPE, slow: bool = False, **options: bool) -> None:
-    """A run of seconds, as a process of its own would do it."""
+def stages(folder: Path, *overrides: str, slow: bool = False, **options: bool) -> None:
+    """The run of seconds, as a process of its own would do it."""
     from rich.console import Console
 
     torch.set_num_threads(1)
     add_plugin("tiny_stages")
-    (folder.parent / "tiny.yaml").write_text(text)
+    (folder.parent / "tiny.yaml").write_text(RECIPE)
     bar = SlowBar if slow else TrainingProgress
     watching = Watching(progress=lambda title, start, total: bar(Console(quiet=True), start, total, title))
     run_stages(load_recipe(folder.parent / "tiny.yaml", overrides), folder, accelerator="cpu", watching=watching, **options)
@@ -86,19 +72,3 @@ def test_with_two_processes_the_first_does_the_tasks_and_both_train(uninterrupte
         read_done(uninterrupted / name) for name in ("first", "labels", "second")]
     assert json.loads((tmp_path / "run" / "labels" / "written.json").read_text()) == 16
     assert end(in_ranks(stages, tmp_path / "run", resume=True)) == [0, 0]
-
-
-@pytest.mark.slow
-def test_proda_killed_in_the_middle_of_stage_1_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert end([in_process(stages, whole, text=PRODA)], timeout=250) == [0]
-    process = in_process(stages, killed, text=PRODA, slow=True)
-    wait_until(lambda: max(losses(killed / "stage1"), default=0) == 3, process, timeout=200)
-    kill(process)
-    assert end([in_process(stages, killed, text=PRODA, resume=True)], timeout=250) == [0]
-    assert [r["step"] for r in records(killed / "stage1", "resume")] == [2]
-    for name in ("warm_up", "stage1", "stage2", "stage3"):
-        assert same(weights(killed / name), weights(whole / name)), name
-    for name in ("soft_labels", "prototypes", "labels1", "labels2"):
-        files = [file.relative_to(whole) for file in (whole / name).rglob("*") if file.suffix in (".safetensors", ".png")]
-        assert files and all((whole / file).read_bytes() == (killed / file).read_bytes() for file in files), name
