@@ -1,6 +1,7 @@
 """DeepLabV2: the original's sizes, losses and predictions on pictures of any size, padding, labels that are missing or wrong."""
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -182,6 +183,16 @@ def test_padding_does_not_change_predictions(head: str, size: tuple[int, int], c
     shares = [float((b.targets[0].segmentation != 255).sum()) for b in (alone, other)]  # type: ignore[union-attr]
     for name, term in together.items():
         torch.testing.assert_close(term, (shares[0] * first[name] + shares[1] * second[name]) / sum(shares), atol=1e-5, rtol=1e-4)
+
+
+def test_a_copy_hides_padding_from_its_own_backbone() -> None:
+    model = small()
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        model.backbone.body.conv1.weight.zero_()  # type: ignore[union-attr]
+    alone, beside = maps_of(twin, batch_of((70, 75)))[0], maps_of(twin, batch_of((70, 75), (97, 129)))[0]
+    assert alone.coarse is not None and beside.coarse is not None
+    torch.testing.assert_close(beside.coarse, alone.coarse, atol=1e-5, rtol=1e-4)
 
 
 def test_padding_shows_in_the_maps_of_a_mixed_batch() -> None:

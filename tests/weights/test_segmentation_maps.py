@@ -106,6 +106,17 @@ def test_the_main_head_of_two_is_taken_alone_when_the_other_is_named() -> None:
     assert same(single.head.state_dict(), model.head.state_dict())
 
 
+@pytest.mark.parametrize("head", ["aspp4", "aspp_gn_se"])
+def test_only_the_layers_of_the_classes_are_drawn_anew_for_other_classes(head: str) -> None:
+    model = small(head=head)
+    few = DeepLabV2(classes=["a", "b"], backbone=TimmBackbone(name="resnet18", out_indices=[3, 4]), head=head)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="heads"):
+        load_into(few, model.state_dict())
+    report = load_into(few, model.state_dict(), reinitialise=["heads"])
+    assert len(report.reinitialised) == (8 if head == "aspp4" else 1)
+    assert same(few.backbone.state_dict(), model.backbone.state_dict())
+
+
 def test_files_without_counters_are_read() -> None:
     model, fresh = small(auxiliary=True), small(seed=1, auxiliary=True)
     theirs = key_map("adaptsegnet").from_saccade(model.state_dict(), model)
