@@ -1,7 +1,9 @@
 """Folders of semantic segmentation are recognised, written and read again, from Python and from the command line."""
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,15 @@ from PIL import Image
 from command_line import run
 from label_maps import SIZE, write_cityscapes, write_image, write_map, write_pairs
 from saccade.data.class_sets import CLASS_SETS
+from saccade.data.formats.driving_scenes import Cityscapes
 from saccade.data.formats.segmentation import SegmentationFolders
 from saccade.data.formats.segmentation_writer import write_segmentation
+from saccade.data.inspection import inspect
 from saccade.data.recognition import candidates, open_dataset, recognise
 from saccade.data.town.segmentation import TownSegmentation
+from saccade.engine.adaptation import Source, adaptation_recipe
 from saccade.errors import InputError
+from saccade.recipes import build, recipe_from_values
 from saccade.structures import Annotations, make_sample
 
 
@@ -137,3 +143,35 @@ def test_an_empty_folder_of_images_is_told(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "images").mkdir()
     assert run("data", "show", str(tmp_path), "--format", "segmentation") == 3
     assert "images holds no pictures; check the path" in capsys.readouterr().err
+
+
+METHOD = {"learner": {"type": "Adapting", "terms": []}, "data": {"source": {"type": "TownSegmentation", "num_images": 2}}, "run": {"best": "x"}}
+
+
+def adapted_data(place: Path, classes: tuple[str, ...]) -> dict[str, Any]:
+    """`data` of a run that adapts a network of `classes` to what lies at `place`."""
+    recipe = adaptation_recipe(recipe_from_values(METHOD, "method", "test"), Source({}, classes, "weights", []), place)
+    found: dict[str, Any] = recipe.values["data"]
+    return found
+
+
+def test_any_folder_of_images_and_label_maps_is_a_target(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    town = CLASS_SETS["town"].classes
+    data = adapted_data(write_cityscapes(tmp_path / "city"), town)
+    known = {"type": "Cityscapes", "root": str(tmp_path / "city"), "split": "train"}
+    assert data["train"] == {"type": "MatchClasses", "dataset": known, "classes": list(town)} == data["evaluate"]["city"]
+    assert data["source"] == METHOD["data"]["source"]  # type: ignore[index]
+    shutil.rmtree(tmp_path / "city" / "gtFine")
+    data = adapted_data(tmp_path / "city", CLASS_SETS["cityscapes19"].classes)
+    assert data["train"] == {**known, "labelled": False} and data["evaluate"] == {}
+    named = write_pairs(tmp_path / "named")
+    (named / "classes.txt").write_text("road\nsky\n")
+    assert adapted_data(named, ("sky", "road"))["evaluate"]["named"]["dataset"]["type"] == "SegmentationFolders"
+    numbered = adapted_data(write_pairs(tmp_path / "numbered"), town)
+    assert "the label maps of" in caplog.text and "are of no class of the model" in caplog.text
+    assert numbered["train"]["labels"] is None and numbered["evaluate"] == {} and len(build(numbered["train"])) == 3
+
+
+def test_data_without_labels_has_no_classes_that_never_occur(tmp_path: Path) -> None:
+    assert inspect(Cityscapes(root=write_cityscapes(tmp_path), labelled=False)).problems == []
+    assert [p.where for p in inspect(Cityscapes(root=tmp_path)).problems] == ["classes"]

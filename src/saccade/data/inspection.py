@@ -55,7 +55,7 @@ def inspect(dataset: Dataset, *, verify_images: bool = False, progress: Callable
     Without it images are only looked up and their headers read (about 0.1 ms each).
     """
     found = Inspection(dataset.name, dataset.describe(), tuple(dataset.classes), problems=list(getattr(dataset, "problems", [])))
-    seen = _Seen()
+    seen, labelled = _Seen(), False
     for index in progress(range(len(dataset))):
         found.num_images += 1
         where, path = dataset.item_id(index), _path(dataset, index)
@@ -70,8 +70,9 @@ def inspect(dataset: Dataset, *, verify_images: bool = False, progress: Callable
             if size is not None or path is None:
                 found.problems.append(Problem(str(path or dataset.name), where, str(error), "can't be used"))
             continue
+        labelled = labelled or _says_something(annotations)
         _inspect_annotations(found, annotations, where, str(path or dataset.name), size)
-    never = [name for label, name in enumerate(found.classes) if not found.class_counts[label]]
+    never = [] if not labelled else [name for label, name in enumerate(found.classes) if not found.class_counts[label]]
     if never:
         names = ", ".join(never[:20]) + (", ..." if len(never) > 20 else "")
         what = f"{len(never)} of {len(found.classes)} never occur: {names}"
@@ -153,6 +154,10 @@ def _inspect_annotations(found: Inspection, annotations: Annotations, where: str
         across = (boxes[:, :2] < -0.01).any(1) | (boxes[:, 2] > size[1] + 0.01) | (boxes[:, 3] > size[0] + 0.01)
         for box in boxes[across]:
             problems.append(Problem(file, where, f"its box {_text(box)} reaches beyond the image of {size[1]} x {size[0]}", "kept"))
+
+
+def _says_something(annotations: Annotations) -> bool:
+    return any(value is not None for value in (annotations.boxes, annotations.labels, annotations.label, annotations.segmentation))
 
 
 def _text(box: np.ndarray) -> str:

@@ -147,13 +147,19 @@ def _target_data(target: str, classes: Sequence[str]) -> dict[str, Any]:
     name, arguments = recognise(place)
     spec: dict[str, Any] = {"type": FORMATS[name].__name__, **arguments}
     dataset: Dataset = build(spec, where="--to")
-    if name == "imagefolder" and not {c.casefold() for c in dataset.classes} & {c.casefold() for c in classes}:
+    strange = not {c.casefold() for c in dataset.classes} & {c.casefold() for c in classes}
+    if name == "imagefolder" and strange:
         spec = {"type": "Frames", "root": str(place)}  # folders of pictures that are no classes of this model are videos
         dataset = build(spec, where="--to")
-    return {"train": spec, "evaluate": {place.resolve().stem: spec} if _has_labels(dataset) else {}}
+    elif name == "segmentation" and strange:
+        _log.warning("the label maps of %s are of no class of the model, so they are not used; name their classes in %s/classes.txt", place, place)
+        spec |= {"labels": None, "classes": []}
+        dataset = build(spec, where="--to")
+    return {"train": spec, "evaluate": {place.resolve().stem: spec} if has_labels(dataset) else {}}
 
 
-def _has_labels(dataset: Dataset) -> bool:
+def has_labels(dataset: Dataset) -> bool:
+    """Whether anything is known about the first item of `dataset`, and so presumably about the others."""
     first = dataset.annotations(0) if len(dataset) else None
     return first is not None and any(value is not None for value in (first.boxes, first.label, first.segmentation, first.panoptic))
 

@@ -16,6 +16,7 @@ from saccade.adaptation.adapting import Adapting
 from saccade.adaptation.online import FrameRecord, OnlineAdapter, OnlineSettings, Predictor
 from saccade.data.loading import deaths_of_workers
 from saccade.data.settings import evaluation_loader
+from saccade.engine.adaptation import has_labels
 from saccade.engine.checkpoints import save_checkpoint
 from saccade.engine.evaluation import Observer, PredictionCollector, write_results
 from saccade.engine.experiment import Experiment
@@ -57,7 +58,7 @@ def adapt_online(
     loader = evaluation_loader(experiment.data, dataset, batch_size=1)
     name = data_name or str(dataset.name)
     results = run.evaluation(name)
-    labelled = len(dataset) > 0 and any(v is not None for v in (dataset.annotations(0).boxes, dataset.annotations(0).label))
+    labelled = has_labels(dataset)
     metrics = experiment.metrics if labelled else []
     with ExitStack() as stack:
         stack.callback(loader.close)
