@@ -20,6 +20,17 @@ def test_every_name_of_the_table_has_a_readable_fully_annotated_signature() -> N
         assert all(p.text for p in signature.parameters), f"{name} has arguments without types"
 
 
+def test_names_of_types_are_followed_into_the_modules_that_they_come_from() -> None:
+    for name in ("student", "pupil"):
+        learner = {"type": "Adapting", "objects": {"type": "ConfidentDetections", "network": name}, "terms": [], "optimizer": {"type": "SGD", "lr": 1}}
+        recipe = recipe_from_values({"learner": learner}, "r", "here")
+        if name == "student":
+            check(recipe)
+        else:
+            with pytest.raises(InputError, match="'student', 'teacher' or 'fixed'"):
+                check(recipe)
+
+
 def test_torchvision_names_have_signatures() -> None:
     for name in known_names("transforms"):
         assert read_signature(str(find_target(name))).name

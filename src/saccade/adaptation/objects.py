@@ -5,7 +5,7 @@ They are found on the batch as it was loaded, before any view is made of it, so 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -32,9 +32,7 @@ class ConfidentDetections:
     Their `track_ids` are 1, 2, ... in each image, so that the same object is known in every view of it.
     """
 
-    def __init__(
-        self, *, threshold: Probability = 0.7, network: Literal["student", "teacher", "fixed"] = "teacher", most: PositiveInt | None = None,
-    ) -> None:
+    def __init__(self, *, threshold: Probability = 0.7, network: Network = "teacher", most: PositiveInt | None = None) -> None:
         self.threshold, self.network, self.most = threshold, network, most
 
     def find(self, context: Context) -> list[Annotations]:
@@ -62,8 +60,8 @@ class SelfEntropyDescent:
     """
 
     def __init__(
-        self, *, start: Probability = 0.9, step: Probability = 0.05, stop: Probability = 0.3, every: PositiveInt = 200,
-        network: Literal["student", "teacher", "fixed"] = "teacher", view: str = "student",
+        self, *, start: Probability = 0.9, step: Probability = 0.05, stop: Probability = 0.3, every: PositiveInt = 200, network: Network = "teacher",
+        view: str = "student",
     ) -> None:
         if not (stop <= start and step > 0):
             raise InputError(f"SelfEntropyDescent goes down from start {start} by step {step} to stop {stop}; give start >= stop and a step above 0")

@@ -69,9 +69,14 @@ class Signature:
 def read_signature(target: str) -> Signature:
     """The signature of "package.module:attribute". Raises LookupError when the source does not define it (a defect of the table or a plugin)."""
     module, _, attribute = target.partition(":")
-    path = _source_of(module)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    path, tree = _parsed(module)
     return _signature_in(tree, attribute, path, target, module)
+
+
+@functools.cache
+def _parsed(module: str) -> tuple[Path, ast.Module]:
+    path = _source_of(module)
+    return path, ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _source_of(module: str) -> Path:
@@ -88,9 +93,7 @@ def _source_of(module: str) -> Path:
 
 
 def _signature_in(tree: ast.Module, attribute: str, path: Path, target: str, module: str) -> Signature:
-    aliases = {
-        t.id: node.value for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
-    }
+    aliases = _aliases(tree, module.partition(".")[0])
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
             return _make(attribute, node.args, False, node, path, aliases)
@@ -104,6 +107,20 @@ def _signature_in(tree: ast.Module, attribute: str, path: Path, target: str, mod
             original = next(a.name for a in node.names if (a.asname or a.name) == attribute)
             return read_signature(f"{source}:{original}")
     raise LookupError(f"{path} does not define {attribute!r} ({target})")
+
+
+def _aliases(tree: ast.Module, package: str) -> dict[str, ast.expr]:
+    """What the names of types in a module stand for: those that it defines, and those that it imports from modules of `package`."""
+    found: dict[str, ast.expr] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").partition(".")[0] == package:
+            defined = _assigned(_parsed(str(node.module))[1])
+            found |= {a.asname or a.name: defined[a.name] for a in node.names if a.name in defined}
+    return found | _assigned(tree)
+
+
+def _assigned(tree: ast.Module) -> dict[str, ast.expr]:
+    return {t.id: node.value for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
 
 
 def _class_signature(tree: ast.Module, node: ast.ClassDef, path: Path, aliases: dict[str, ast.expr], target: str) -> Signature:

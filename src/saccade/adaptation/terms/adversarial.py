@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.adaptation.context import RAW, SOURCE, Context
-from saccade.adaptation.maps import level_name, logit_maps
+from saccade.adaptation.maps import Output, level_name, logit_maps
 from saccade.adaptation.opponents import Opponent
 from saccade.adaptation.term import Term
 from saccade.layers.discriminator import Discriminator
@@ -37,7 +37,7 @@ class Adversarial(Term):
     def __init__(
         self, *, optimizer: OptimizerSpec, schedule: Schedule | None = None, discriminator: Discriminator | None = None,
         maps: Literal["softmax", "self_information"] = "softmax", loss: Literal["bce", "ls"] = "bce",
-        output: Literal["logits", "aux_logits"] = "logits", weight: NonNegativeFloat = 1e-3, halve: bool = True, view: str = RAW,
+        output: Output = "logits", weight: NonNegativeFloat = 1e-3, halve: bool = True, view: str = RAW,
         source_view: str = SOURCE,
     ) -> None:
         self.optimizer, self.schedule, self.discriminator = optimizer, schedule, discriminator or Discriminator()

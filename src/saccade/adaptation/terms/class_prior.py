@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saccade.adaptation.class_shares import ClassShares, count_pixels, gta5_pixels
 from saccade.adaptation.context import RAW, SOURCE, Context
-from saccade.adaptation.maps import level_name, logit_maps, pixels_of
+from saccade.adaptation.maps import Output, level_name, logit_maps, pixels_of
 from saccade.adaptation.term import Term
 from saccade.errors import InputError
 from saccade.models.contract import Model
@@ -29,7 +29,7 @@ class ClassPrior(Term):
 
     def __init__(
         self, *, weight: NonNegativeFloat = 1.0, slack: Probability = 0.5,
-        prior: Literal["gta5", "running"] | list[float] | ClassShares = "running", output: Literal["logits", "aux_logits"] = "logits",
+        prior: Literal["gta5", "running"] | list[float] | ClassShares = "running", output: Output = "logits",
         view: str = RAW, source_view: str = SOURCE,
     ) -> None:
         self.weight, self.slack, self.prior, self.output, self.view, self.source_view = weight, slack, prior, output, view, source_view

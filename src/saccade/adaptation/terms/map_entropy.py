@@ -3,13 +3,11 @@
 """
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from saccade.adaptation.context import RAW, Context
-from saccade.adaptation.maps import level_name, logit_maps, pixels_of
+from saccade.adaptation.maps import Output, level_name, logit_maps, pixels_of
 from saccade.adaptation.term import Term
 from saccade.ops.class_maps import entropy_map
 from saccade.structures.ranges import NonNegativeFloat, Probability
@@ -23,7 +21,7 @@ class MapEntropy(Term):
     """
 
     def __init__(
-        self, *, weight: NonNegativeFloat = 1e-3, share: Probability = 1.0, output: Literal["logits", "aux_logits"] = "logits", view: str = RAW,
+        self, *, weight: NonNegativeFloat = 1e-3, share: Probability = 1.0, output: Output = "logits", view: str = RAW,
     ) -> None:
         self.weight, self.share, self.output, self.view = weight, share, output, view
 

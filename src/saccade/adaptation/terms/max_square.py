@@ -3,13 +3,11 @@ without (segmentation_adaptation.md 3.2). Left out: the multi-level guidance of 
 """
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from saccade.adaptation.context import RAW, Context
-from saccade.adaptation.maps import level_name, logit_maps, pixels_of
+from saccade.adaptation.maps import Output, level_name, logit_maps, pixels_of
 from saccade.adaptation.term import Term
 from saccade.structures.ranges import NonNegativeFloat, Probability
 
@@ -23,7 +21,7 @@ class MaxSquare(Term):
     """
 
     def __init__(
-        self, *, weight: NonNegativeFloat = 0.1, image_weights: Probability | None = None, output: Literal["logits", "aux_logits"] = "logits",
+        self, *, weight: NonNegativeFloat = 0.1, image_weights: Probability | None = None, output: Output = "logits",
         view: str = RAW,
     ) -> None:
         self.weight, self.image_weights, self.output, self.view = weight, image_weights, output, view
