@@ -22,7 +22,8 @@ def test_every_name_of_the_table_has_a_readable_fully_annotated_signature() -> N
 
 def test_names_of_types_are_followed_into_the_modules_that_they_come_from() -> None:
     for name in ("student", "pupil"):
-        learner = {"type": "Adapting", "objects": {"type": "ConfidentDetections", "network": name}, "terms": [], "optimizer": {"type": "SGD", "lr": 1}}
+        objects = {"type": "ConfidentDetections", "network": name}
+        learner = {"type": "Adapting", "objects": objects, "terms": [], "optimizer": {"type": "Adam", "lr": 1}}
         recipe = recipe_from_values({"learner": learner}, "r", "here")
         if name == "student":
             check(recipe)
