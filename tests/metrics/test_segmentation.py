@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from saccade.errors import DataError, InputError
 from saccade.metrics.contract import Metric
+from saccade.metrics.image_quality import image_quality
 from saccade.metrics.segmentation import SegmentationIoU, confusion_matrix
 from saccade.structures import Annotations, Classification, Meta, SegmentationMap
 
@@ -136,6 +137,12 @@ def test_details_are_plain_lists_without_nan() -> None:
     assert details["per_class"]["IoU"] == [pytest.approx(0.5), pytest.approx(2 / 3), pytest.approx(0.5), None]
     assert details["per_class"]["accuracy"][3] is None and details["per_class"]["pixels"] == [3, 2, 2, 0]
     assert details["confusion_matrix"]["counts"][0] == [2, 1, 0, 0]
+
+
+def test_the_quality_of_an_image_is_the_mean_over_its_own_classes() -> None:
+    assert image_quality(SegmentationMap(FOUND), Annotations(segmentation=TRUTH)) == pytest.approx((2 / 4 + 2 / 3 + 1 / 2) / 3)
+    assert image_quality(SegmentationMap(FOUND), Annotations()) is None
+    assert image_quality(SegmentationMap(FOUND), Annotations(segmentation=torch.full((3, 3), 255))) is None
 
 
 def test_maps_of_different_sizes_are_refused_with_the_image_and_both_sizes() -> None:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from saccade.report.plots import Series, bar_chart, heat_map, line_chart, number, smooth, thin, ticks
+from saccade.report.plots import Series, bar_chart, heat_map, line_chart, number, row_chart, smooth, thin, ticks
 
 
 def parse(markup: str) -> ElementTree.Element:
@@ -57,6 +57,7 @@ def test_hostile_names_are_escaped_everywhere() -> None:
     made = [
         line_chart([Series(name, [(0, 1), (1, 2)]), Series("b", [(0, 1)], 1)], title=name, x_label=name, y_label=name),
         bar_chart([(name, [1.0, 2.0])], [name, "b"], title=name, y_label=name),
+        row_chart([(name, [1.0, 2.0])], [name, "b"], title=name),
         heat_map([[1.0]], [name], [name], title=name, row_label=name, column_label=name),
     ]
     for markup in made:
@@ -74,6 +75,15 @@ def test_bars_are_as_high_as_their_values() -> None:
     found = parse(bar_chart([("day", [0.8]), ("night", [0.4]), ("fog", [None])], ["run"], title="t"))
     heights = [float(r.get("height", "nan")) for r in found.findall(".//rect")]
     assert len(heights) == 2 and heights[0] == pytest.approx(2 * heights[1], abs=0.2)
+
+
+def test_rows_are_as_long_as_their_values_and_name_what_they_are() -> None:
+    found = parse(row_chart([("road", [0.8, 0.4]), ("sky", [None, 0.2])], ["before", "after"], title="t"))
+    lengths = {t.text: float(r.get("width", "nan")) for r in found.findall(".//rect") for t in r}
+    assert list(lengths) == ["road, before: 0.8", "road, after: 0.4", "sky, after: 0.2"]
+    assert lengths["road, before: 0.8"] == pytest.approx(2 * lengths["road, after: 0.4"], abs=0.2)
+    tops = [float(r.get("y", "nan")) for r in found.findall(".//rect")]
+    assert tops == sorted(tops) and "nothing recorded" in row_chart([("road", [None])], ["a"], title="t")
 
 
 def test_bars_may_be_negative() -> None:

@@ -1,20 +1,22 @@
 """How good the prediction of one image is, for picking the best and worst of an evaluation."""
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
 from saccade.metrics.panoptic import count_image, quality_table
-from saccade.structures import Annotations, Classification, Detections, Panoptic, Prediction
+from saccade.metrics.segmentation import class_figures, confusion_matrix
+from saccade.structures import IGNORE, Annotations, Classification, Detections, Panoptic, Prediction, SegmentationMap
 
 
 def image_quality(prediction: Prediction, target: Annotations) -> float | None:
     """0..1, higher is better; None where the image has no truth of the kind.
 
     Detections: F1 of those scored above .5 against the objects (crowds left out) at an overlap of .5, 1 where both are empty. Classification: the
-    probability of the true class (the mean over the true classes where several hold). Panoptic maps: panoptic quality, the mean over the classes that
-    occur in the image.
+    probability of the true class (the mean over the true classes where several hold). Panoptic and label maps: panoptic quality, IoU, the mean over the
+    classes that occur in the image.
     """
     if isinstance(prediction, Classification):
         return _of_classification(prediction.scores, target.label)
@@ -22,7 +24,17 @@ def image_quality(prediction: Prediction, target: Annotations) -> float | None:
         return _of_detections(prediction.above(0.5), target)
     if isinstance(prediction, Panoptic):
         return _of_panoptic(prediction, target.panoptic)
+    if isinstance(prediction, SegmentationMap):
+        return _of_label_map(prediction.labels, target.segmentation)
     return None
+
+
+def _of_label_map(found: Tensor, truth: Tensor | None) -> float | None:
+    if truth is None:
+        return None
+    iou = class_figures(confusion_matrix(truth, found, IGNORE)).iou  # as many classes as there can be; those that do not occur are nan
+    known = iou[~np.isnan(iou)]
+    return float(known.mean()) if len(known) else None
 
 
 def _of_panoptic(found: Panoptic, truth: Panoptic | None) -> float | None:

@@ -1,7 +1,6 @@
 """One self-contained HTML page for one or several runs: no network, no library, readable without its little script."""
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,35 +9,22 @@ from typing import Any
 import jinja2
 
 from saccade.report import sections
-from saccade.report.run_data import DataResult, GalleryPicture, Run, load_run
+from saccade.report.page_pictures import Comparison, Gallery, comparison_of, data_uri, gallery_of
+from saccade.report.run_data import Run, load_run
 from saccade.report.sections import Chart, Table
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MOST_PICTURES = 6  # of the best and of the worst, per run and data set
-
-
-@dataclass(frozen=True)
-class _Picture:
-    source: str  # a data URI
-    caption: str
-    quality: str
-
-
-@dataclass(frozen=True)
-class _Gallery:
-    run: str
-    quality_name: str
-    worst: list[_Picture]
-    best: list[_Picture]
 
 
 @dataclass(frozen=True)
 class _DataSection:
     name: str
     class_tables: list[tuple[str, Table]]
+    class_bars: list[Chart]
     curves: list[Chart]
     confusions: list[tuple[Chart | None, Table]]
-    galleries: list[_Gallery]
+    galleries: list[Gallery]
+    comparison: Comparison | None
     missing: list[str]
 
 
@@ -94,7 +80,7 @@ def render_page(runs: Sequence[Run], opening: Opening | None = None) -> str:
     return environment.get_template("report.html").render(
         title=opening.title if opening else " / ".join(run.name for run in runs),
         opening=opening,
-        video=_data_uri(opening.video, "video/mp4") if opening else "", poster=_data_uri(opening.picture, "image/jpeg") if opening else "",
+        video=data_uri(opening.video, "video/mp4") if opening else "", poster=data_uri(opening.picture, "image/jpeg") if opening else "",
         runs=[_facts(run, i) for i, run in enumerate(runs)],
         headline=sections.figures_table(runs, headline) if headline else None,
         other_figures=sections.figures_table(runs, others) if others else None,
@@ -115,27 +101,12 @@ def _with_distinct_names(runs: Sequence[Run]) -> list[Run]:
 def _data_section(runs: Sequence[Run], name: str) -> _DataSection:
     tables, curves = sections.class_tables(runs, name), sections.precision_recall_charts(runs, name)
     confusions = sections.confusion_charts(runs, name)
-    galleries = [_gallery(run.name, run.results[name]) for run in runs if name in run.results]
-    galleries = [gallery for gallery in galleries if gallery.best or gallery.worst]
+    galleries = [gallery for run in runs if name in run.results and (gallery := gallery_of(run.name, run.results[name])) is not None]
     missing = [] if tables else ["no per-class table"]
     missing += [] if curves or confusions else ["no precision-recall curve or confusion matrix"]
     missing += [] if galleries else ["no pictures"]
-    return _DataSection(name, tables, curves, confusions, galleries, missing)
-
-
-def _gallery(run: str, result: DataResult) -> _Gallery:
-    shown = {picture.path for picture in result.worst[:_MOST_PICTURES]}
-    best = [p for p in result.best if p.path not in shown]  # a small data set may have one image among both
-    return _Gallery(run, result.quality_name, *([_embedded(p) for p in part[:_MOST_PICTURES]] for part in (result.worst, best)))
-
-
-def _embedded(picture: GalleryPicture) -> _Picture:
-    kind = "png" if picture.path.suffix.lower() == ".png" else "jpeg"
-    return _Picture(_data_uri(picture.path, f"image/{kind}"), picture.caption, f"{picture.quality:.2f}")
-
-
-def _data_uri(file: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    bars = sections.class_bar_charts(runs, name)
+    return _DataSection(name, tables, bars, curves, confusions, galleries, comparison_of(runs, name), missing)
 
 
 def _facts(run: Run, index: int) -> _RunFacts:

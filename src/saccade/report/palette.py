@@ -19,6 +19,7 @@ _HUES: tuple[Colour, ...] = (
 )
 _SHADES = (0.0, 0.45, -0.4)  # towards white, towards black
 VOID: Colour = (128, 128, 128)  # pixels without a label
+_HEAT = ("000004", "210c4a", "57106e", "8a226a", "bc3754", "e45a31", "f98e09", "f9cb35", "fcffa4")
 
 
 def _shaded(colour: Colour, amount: float) -> Colour:
@@ -33,6 +34,13 @@ PALETTE: tuple[Colour, ...] = tuple(_shaded(hue, amount) for amount in _SHADES f
 def colour_of(index: int) -> Colour:
     """The (red, green, blue) 0..255 of class or track number `index` (any integer; the palette repeats)."""
     return PALETTE[index % len(PALETTE)]
+
+
+def heat_colours(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """(..., 3) uint8 for `values` in 0..1: black over red to pale yellow, steadily lighter (matplotlib's inferno), so that it can be read in grey."""
+    places = np.linspace(0, 1, len(_HEAT))
+    anchors = np.array([[int(code[i : i + 2], 16) for i in (0, 2, 4)] for code in _HEAT], dtype=np.float64)
+    return np.stack([np.interp(values, places, anchors[:, i]) for i in range(3)], -1).round().astype(np.uint8)
 
 
 def text_colour_on(background: Colour) -> Colour:

@@ -172,13 +172,45 @@ def bar_chart(groups: Sequence[tuple[str, Sequence[float | None]]], names: Seque
     return _frame(title, description, Markup("").join(body)) + legend
 
 
+def row_chart(groups: Sequence[tuple[str, Sequence[float | None]]], names: Sequence[str], *, title: str) -> Markup:
+    """Bars from left to right, one group below the other, for more groups than stand beside each other; arguments as of `bar_chart`."""
+    values = [v for _, row in groups for v in row if v is not None and math.isfinite(v)]
+    if not values:
+        return line_chart([], title=title, x_label="")
+    low, high = min(0.0, *values), max(0.0, *values) * 1.02 or 1.0
+    bar = 13.0 if len(names) < 3 else 9.0
+    group, left = bar * len(names) + 7, 12 + 6.6 * max(len(_cut(label, 18)) for label, _ in groups)
+    scale = _Scale(low, max(high, 1.0) if high > 0.3 else high, left, _WIDTH - 44)
+    bottom = _TOP + group * len(groups)
+    body = []
+    for tick in ticks(scale.low, scale.high):
+        body.append(Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2:.1f}"/>').format(scale(tick), _TOP, bottom))
+        body.append(_text(scale(tick), bottom + 15, _short(tick), "middle"))
+    for i, (label, row) in enumerate(groups):
+        top = _TOP + group * i
+        body.append(_text(left - 6, top + group / 2 + 1, _cut(label, 18), "end"))
+        for j, value in enumerate(row):
+            if value is not None and math.isfinite(value):
+                body += _row(scale, value, top + bar * j, bar, j, f"{label}, {names[j]}: {number(value)}")
+    description = "; ".join(f"{label}: " + ", ".join("none" if v is None else number(v) for v in row) for label, row in groups)
+    return _frame(title, description, Markup("").join(body), height=bottom + 22) + _legend(list(zip(names, range(len(names)), strict=True)))
+
+
+def _row(scale: _Scale, value: float, top: float, height: float, colour: int, hover: str) -> list[Markup]:
+    start, end = sorted((scale(value), scale(0.0)))
+    rect = Markup('<rect style="fill:var(--series-{})" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>')
+    bar = rect.format(colour % NUM_COLOURS + 1, start, top + 1, max(0.5, end - start), height - 2, hover)
+    return [bar, _text(end + 4, top + height / 2 + 4, f"{value:.2f}", "start")]
+
+
 def heat_map(
     matrix: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], *, title: str, row_label: str, column_label: str
 ) -> Markup:
     """A matrix; a cell's colour is its share of its row. Numbers are written up to 20 columns, beyond they are hover titles only."""
     cell = max(8.0, min(46.0, 560 / max(len(columns), 1)))
     margin = min(150, 14 + 7 * max((len(_cut(name, 18)) for name in rows), default=1))
-    width, height = margin + 26 + cell * len(columns), margin + 30 + cell * len(rows)
+    over = max((4 + 3.6 * len(_cut(name, 18)) - cell * (len(columns) - j - 0.5) for j, name in enumerate(columns)), default=0.0)  # slanted names
+    width, height = margin + 26 + cell * len(columns) + max(0.0, over), margin + 30 + cell * len(rows)
     body = [_text(margin + 26 + cell * len(columns) / 2, 14, column_label, "middle", "axis")]
     middle = margin + 24 + cell * len(rows) / 2
     body.append(Markup('<text class="axis" text-anchor="middle" transform="translate(14 {:.1f}) rotate(-90)">{}</text>').format(middle, row_label))

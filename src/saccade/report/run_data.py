@@ -23,21 +23,30 @@ from saccade.metrics.notes import notes_in
 _NOT_FIGURES = ("kind", "step", "epoch", "time")
 _LEVEL = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
 _SKIPPED = re.compile(r"\bskipped (.+?) of ")
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
 _MOST_SKIPPED = 200
 
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """One drawn image: truth and prediction side by side, with its quality (0..1) and a caption."""
+    """One drawn image, the `item` of its data set: truth and prediction side by side, with its quality (0..1, nan where unknown) and a caption.
+
+    `panels`: of label maps, title and file of the image, the truth, the prediction and the entropy, instead of one picture.
+    """
 
     path: Path
     caption: str
     quality: float
+    item: str = ""
+    panels: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DataResult:
-    """How the model did on one data set: `figures` by name (without the data set's), `details` for tables and curves, best and worst pictures."""
+    """How the model did on one data set: `figures` by name (without the data set's), `details` for tables and curves, best and worst pictures.
+
+    `samples`: pictures of images that are the same in every evaluation of the data set; `legend`: the colour (#rrggbb) of each class in their panels.
+    """
 
     name: str
     figures: Mapping[str, float]
@@ -45,6 +54,8 @@ class DataResult:
     best: tuple[GalleryPicture, ...] = ()
     worst: tuple[GalleryPicture, ...] = ()
     quality_name: str = ""
+    samples: tuple[GalleryPicture, ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,10 +245,8 @@ def _read_results(folder: Path, evaluations: tuple[Mapping[str, Any], ...], note
         own = folder / name
         figures = _read_json(own / "figures.json", notes, expected=name in names and name not in recorded)
         values = {key.removeprefix(f"{name}/"): _number(value) for key, value in figures.items() if _is_number(value)}
-        best, worst, quality_name = _read_gallery(own / "gallery", notes)
-        results[name] = DataResult(
-            name, values or recorded.get(name, {}), _read_json(own / "details.json", notes, expected=False), best, worst, quality_name
-        )
+        details = _read_json(own / "details.json", notes, expected=False)
+        results[name] = DataResult(name, values or recorded.get(name, {}), details, **_read_gallery(own / "gallery", notes))
     if not results:
         notes.append("nothing has been evaluated yet")
     return results
@@ -253,19 +262,28 @@ def _by_data(evaluations: tuple[Mapping[str, Any], ...]) -> dict[str, dict[str, 
     return figures
 
 
-def _read_gallery(folder: Path, notes: list[str]) -> tuple[tuple[GalleryPicture, ...], tuple[GalleryPicture, ...], str]:
+def _read_gallery(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """The fields of a `DataResult` that are about pictures."""
     index = _read_json(folder / "gallery.json", notes, expected=False)
-    chosen = {}
-    for kind in ("best", "worst"):
+    fields: dict[str, Any] = {"quality_name": str(index.get("quality", ""))}
+    for kind in ("best", "worst", "samples"):
         pictures = []
         for entry in index.get(kind, []):
-            file = folder / Path(str(entry.get("file", ""))).name  # a name beside gallery.json, never a path that leads elsewhere
-            if file.is_file():
-                pictures.append(GalleryPicture(file, str(entry.get("caption", file.stem)), _number(entry.get("quality"))))
-            else:
-                notes.append(f"the picture {file} is missing")
-        chosen[kind] = tuple(pictures)
-    return chosen["best"], chosen["worst"], str(index.get("quality", ""))
+            file = _beside(folder, entry.get("file"))
+            panels = {str(panel.get("title", "")): _beside(folder, panel.get("file")) for panel in entry.get("panels", [])}
+            lost = [path for path in (file, *panels.values()) if not path.is_file()]
+            notes += [f"the picture {path} is missing" for path in lost]
+            if not lost:
+                caption, quality = str(entry.get("caption", file.stem)), _number(entry.get("quality"))
+                pictures.append(GalleryPicture(file, caption, quality, str(entry.get("id", "")), panels))
+        fields[kind] = tuple(pictures)
+    fields["legend"] = tuple((str(name), str(colour)) for name, colour in index.get("legend", []) if _COLOUR.fullmatch(str(colour)))
+    return fields
+
+
+def _beside(folder: Path, name: Any) -> Path:
+    """A file beside gallery.json: its name, never a path that leads elsewhere."""
+    return folder / Path(str(name or "")).name
 
 
 def _is_number(value: Any) -> bool:

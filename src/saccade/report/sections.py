@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from saccade.report.plots import NUM_COLOURS, Series, bar_chart, heat_map, line_chart, number, smooth
+from saccade.report.plots import NUM_COLOURS, Series, bar_chart, heat_map, line_chart, number, row_chart, smooth
 from saccade.report.run_data import Run, flatten
 
 # The figures that people ask for first, in this order; whatever else there is comes after.
@@ -20,6 +20,7 @@ _FIRST = (
     "coco/AP", "coco/AP50", "voc/mAP", "voc/mAP07", "coco/segm/AP", "classification/top1", "classification/top5",
     "classification/mean_class_accuracy", "classification/mAP", "iou/mIoU", "panoptic/PQ", "mot/MOTA", "mot/IDF1", "mot/HOTA",
 )
+_COUNTS = ("classes", "objects", "support", "pixels")  # columns of tables by class that say what there was
 _MOST_MATRIX_CLASSES, _MOST_CURVES, _FIRST_CHARTS = 40, NUM_COLOURS, 6
 MISSING = "–"
 
@@ -206,7 +207,7 @@ def _all_columns(columns: Mapping[str, Sequence[Any]]) -> Table:
 
 
 def _main_columns(runs: Sequence[Run], columns: Sequence[Mapping[str, Sequence[Any]]], classes: Sequence[str]) -> Table:
-    candidates = [key for found in columns for key in found if key not in ("classes", "objects", "support")]
+    candidates = [key for found in columns for key in found if key not in _COUNTS]
     if not candidates:
         return Table(["class"], [[c] for c in classes])
     main = candidates[0]
@@ -223,6 +224,25 @@ def _main_columns(runs: Sequence[Run], columns: Sequence[Mapping[str, Sequence[A
 def _of_class(columns: Mapping[str, Sequence[Any]], key: str, name: str) -> Any:
     names = [str(c) for c in columns.get("classes", [])]
     return columns[key][names.index(name)] if key in columns and name in names else None
+
+
+def class_bar_charts(runs: Sequence[Run], data: str) -> list[Chart]:
+    """The main figure of each class as bars, a run beside the other; nothing for one run, whose table says it, or more classes than can be read."""
+    charts = []
+    for metric in _metrics(runs, data, "per_class") if len(runs) > 1 else []:
+        columns = [_columns(run, data, metric) for run in runs]
+        classes = list(dict.fromkeys(str(c) for found in columns for c in found.get("classes", [])))
+        main = next((key for found in columns for key in found if key not in _COUNTS), None)
+        if main is None or len(classes) > _MOST_MATRIX_CLASSES:
+            continue
+        rows = [(name, [_as_value(_of_class(found, main, name)) for found in columns]) for name in classes]
+        title = f"{main} by class"
+        charts.append(Chart(title, row_chart(rows, [run.name for run in runs], title=title)))
+    return charts
+
+
+def _as_value(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and value != -1 else None
 
 
 def precision_recall_charts(runs: Sequence[Run], data: str) -> list[Chart]:

@@ -1,0 +1,162 @@
+"""The panels of a label map: what each shows, in which size, and that a report puts those of several runs beside each other."""
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saccade.report.gallery import Gallery
+from saccade.report.page import render_page
+from saccade.report.run_data import load_run
+from saccade.report.segmentation_sheet import sheet_maps, write_panels
+from saccade.structures import Annotations, Sample, SegmentationMap, collate, make_sample
+
+CLASSES, COLOURS = ("road", "sky"), ((128, 64, 128), (70, 130, 180))
+TRUTH = torch.zeros(30, 40, dtype=torch.uint8)
+TRUTH[:10], TRUTH[25:] = 1, 255
+
+
+class Streets:
+    """Twelve pictures of 40 x 30 pixels with label maps, in memory; every one brighter than the one before."""
+
+    name, classes, colours, videos = "streets", CLASSES, COLOURS, ()
+
+    def __init__(self, labelled: bool = True) -> None:
+        self.labelled = labelled
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Sample:
+        return make_sample(torch.full((3, 30, 40), 20 * index, dtype=torch.uint8), self.annotations(index), dataset=self.name, id=self.item_id(index))
+
+    def annotations(self, index: int) -> Annotations:
+        return Annotations(segmentation=TRUTH) if self.labelled else Annotations()
+
+    def item_id(self, index: int) -> str:
+        return f"street_{index:02d}.png"
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def found(wrong_rows: int, sure: bool = True) -> SegmentationMap:
+    labels = TRUTH.long().clamp(max=1)
+    labels[10 : 10 + wrong_rows] = 1
+    coarse = torch.tensor([0.999, 0.001] if sure else [0.5, 0.5])[:, None, None].expand(2, 4, 5)
+    return SegmentationMap(labels, coarse=coarse.half())
+
+
+def keep(folder: Path, wrong_rows: Callable[[int], int], labelled: bool = True, count: int = 3) -> dict[str, Any]:
+    data = Streets(labelled)
+    gallery = Gallery(folder=folder, dataset=data, classes=data.classes, count=count, samples=4)
+    for start in (0, 4, 8):
+        indices = range(start, start + 4)
+        small = [make_sample(torch.zeros(3, 8, 8, dtype=torch.uint8), dataset=data.name, id=data.item_id(i)) for i in indices]
+        gallery(collate(small, originals=[data.annotations(i) for i in indices]), [found(wrong_rows(i)) for i in indices])
+    gallery.close()
+    index: dict[str, Any] = json.loads((folder / "gallery.json").read_text())
+    return index
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_panels_show_the_image_the_labels_in_their_colours_and_where_the_network_is_unsure(tmp_path: Path) -> None:
+    image = np.full((30, 40, 3), 90, dtype=np.uint8)
+    panels = write_panels(tmp_path, "a", image, sheet_maps(found(5), Annotations(segmentation=TRUTH)), COLOURS)
+    assert [panel["title"] for panel in panels] == ["image", "truth", "prediction", "entropy"]
+    photo, truth, prediction, entropy = (pixels(tmp_path / panel["file"]) for panel in panels)
+    assert np.abs(photo - 90).max() < 4
+    assert tuple(truth[5, 5]) == COLOURS[1] and tuple(truth[15, 5]) == COLOURS[0] and tuple(truth[28, 5]) == (0, 0, 0)
+    assert tuple(prediction[12, 5]) == COLOURS[1] and tuple(prediction[28, 5]) == COLOURS[1]
+    assert entropy.shape == photo.shape and entropy.mean() < 20
+    unsure = write_panels(tmp_path, "b", image, sheet_maps(found(5, sure=False), Annotations()), COLOURS)
+    assert [panel["title"] for panel in unsure] == ["image", "prediction", "entropy"] and pixels(tmp_path / unsure[2]["file"]).min() > 130
+
+
+def test_what_is_kept_of_large_maps_is_small_and_a_map_without_probabilities_has_no_entropy(tmp_path: Path) -> None:
+    labels = torch.arange(1024)[:, None].div(512, rounding_mode="floor").expand(1024, 2048)
+    maps = sheet_maps(SegmentationMap(labels.contiguous()), Annotations(segmentation=labels.to(torch.uint8)))
+    assert maps.found.shape == (320, 640) and maps.found[:160].max() == 0 and maps.found[160:].min() == 1 and maps.entropy is None
+    panels = write_panels(tmp_path, "a", np.zeros((1024, 2048, 3), dtype=np.uint8), maps, COLOURS)
+    assert {pixels(tmp_path / panel["file"]).shape for panel in panels} == {(320, 640, 3)} and len(panels) == 3
+
+
+def test_the_best_and_worst_go_by_the_image_s_own_iou_and_the_samples_are_the_same_every_time(tmp_path: Path) -> None:
+    first = keep(tmp_path / "a", lambda i: i)
+    again = keep(tmp_path / "b", lambda i: 11 - i)
+    assert [entry["id"] for entry in first["best"]] == [f"street_{i:02d}.png" for i in (0, 1, 2)]
+    assert [entry["id"] for entry in first["worst"]] == [f"street_{i:02d}.png" for i in (11, 10, 9)] and first["quality"] == "mIoU of the image"
+    assert first["best"][0]["quality"] == 1 and first["best"][1]["quality"] == pytest.approx((14 / 15 + 10 / 11) / 2, abs=1e-4)
+    names = [f"street_{i:02d}.png" for i in (1, 4, 7, 10)]
+    assert [entry["id"] for entry in first["samples"]] == [entry["id"] for entry in again["samples"]] == names
+    assert first["legend"] == [["road", "#804080"], ["sky", "#4682b4"]]
+    listed = {panel["file"] for kind in ("best", "worst", "samples") for entry in first[kind] for panel in entry["panels"]}
+    assert listed == {path.name for path in (tmp_path / "a").iterdir()} - {"gallery.json"}
+    assert abs(pixels(tmp_path / "a" / first["best"][2]["panels"][0]["file"]).mean() - 40) < 4  # the picture of the data set, not the network's
+
+
+def test_a_second_evaluation_leaves_no_panel_of_the_first(tmp_path: Path) -> None:
+    keep(tmp_path, lambda i: i, count=5)
+    index = keep(tmp_path, lambda i: i, count=1)
+    listed = {panel["file"] for kind in ("best", "worst", "samples") for entry in index[kind] for panel in entry["panels"]}
+    assert listed == {path.name for path in tmp_path.iterdir()} - {"gallery.json"}
+
+
+def write_segmentation_run(folder: Path, wrong_rows: Callable[[int], int], iou: float, labelled: bool = True) -> Path:
+    place = folder / "evaluation" / "dusk"
+    keep(place / "gallery", wrong_rows, labelled)
+    (folder / "recipe.yaml").write_text("model: {type: DeepLabV2}\n")
+    (place / "figures.json").write_text(json.dumps({"iou/mIoU": iou}))
+    columns = {"classes": list(CLASSES), "IoU": [iou, None], "pixels": [5, 0]}
+    (place / "details.json").write_text(json.dumps({"iou": {"per_class": columns}}))
+    return folder
+
+
+def page_of(*folders: Path) -> str:
+    return render_page([load_run(folder) for folder in folders])
+
+
+def test_a_report_of_one_run_shows_its_panels_and_names_their_colours(tmp_path: Path) -> None:
+    page = page_of(write_segmentation_run(tmp_path / "run", lambda i: i, 0.5))
+    assert page.count("image/png;base64") == 2 * 6 and page.count("image/jpeg;base64") == 2 * 6  # three worst and three best
+    assert "background:#804080" in page and "entropy, from 0 (sure) to 1" in page and "The same images by all runs" not in page
+
+
+def test_a_report_of_two_runs_puts_the_same_images_beside_each_other(tmp_path: Path) -> None:
+    before, after = write_segmentation_run(tmp_path / "before", lambda i: 10, 0.25), write_segmentation_run(tmp_path / "after", lambda i: 2, 0.75)
+    page = page_of(before, after)
+    comparison = page[page.index("The same images by all runs") : page.index("Worst predictions")]
+    assert comparison.count("street_01.png</span>") == 1 and "street_10.png" in comparison and "--columns:3" in comparison
+    qualities = [(5 / 15 + 10 / 20) / 2, (13 / 15 + 10 / 12) / 2]  # of the road's fifteen rows ten, and two, are taken for sky
+    assert " → ".join(f"{quality:.2f}" for quality in qualities) in comparison
+    titles = ("image", "truth", "before", "entropy, before", "after", "entropy, after")
+    order = [comparison.index(f"<figcaption>{title}</figcaption>") for title in titles]
+    assert order == sorted(order)
+    assert "IoU by class" in page and "road: 0.25, 0.75; sky: none, none" in page
+
+
+def test_without_labels_the_samples_are_shown_without_a_quality(tmp_path: Path) -> None:
+    page = page_of(write_segmentation_run(tmp_path / "run", lambda i: i, 0.5, labelled=False))
+    assert "<h4>Predictions</h4>" in page and "Worst" not in page and page.count("image/png;base64") == 4 and ">nan<" not in page
+
+
+def test_a_colour_that_is_none_and_a_panel_that_leads_elsewhere_are_not_taken_over(tmp_path: Path) -> None:
+    folder = write_segmentation_run(tmp_path / "run", lambda i: i, 0.5)
+    index = folder / "evaluation/dusk/gallery/gallery.json"
+    known = json.loads(index.read_text())
+    known["legend"][0][1] = "red;position:fixed"
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    known["best"][0]["panels"][1]["file"] = "../../../../secret.png"
+    index.write_text(json.dumps(known))
+    run = load_run(folder)
+    assert run.results["dusk"].legend == (("sky", "#4682b4"),) and len(run.results["dusk"].best) == 2
+    assert any("secret.png is missing" in note for note in run.notes)
