@@ -25,7 +25,7 @@ from saccade.structures import IGNORE
 Colour = tuple[int, int, int]
 
 _UNKNOWN = IGNORE - 1  # an id outside the table, while a map is translated
-MAX_CLASSES = _UNKNOWN  # labels are bytes, of which two have a meaning of their own
+_MAX_CLASSES = _UNKNOWN  # labels are bytes, of which two have a meaning of their own
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ClassSet:
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.classes) > MAX_CLASSES or len(set(self.classes)) != len(self.classes):
-            raise InputError(f"a semantic map has at most {MAX_CLASSES} classes, each of another name; there are {len(self.classes)}")
+        if len(self.classes) > _MAX_CLASSES or len(set(self.classes)) != len(self.classes):
+            raise InputError(f"a semantic map has at most {_MAX_CLASSES} classes, each of another name; there are {len(self.classes)}")
 
 
 @dataclass(frozen=True)
