@@ -90,6 +90,15 @@ def test_several_runs_stand_side_by_side_with_what_differs(tmp_path: Path, make_
     assert "top" not in rows[0][1] and rows[1][1].count("top") == 3
 
 
+def test_no_run_is_the_best_by_a_figure_without_labels(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    folders = [make_run(tmp_path / name, data=("day",)) for name in ("one", "two")]
+    for folder, entropy in zip(folders, (0.25, 0.5), strict=True):
+        (folder / "evaluation/day/figures.json").write_text(json.dumps({"iou/mIoU": entropy, "unlabelled/entropy": entropy}))
+    text, _ = render(*folders)
+    rows = {(figure, run): top for figure, run, top in re.findall(r"<tr><td>([a-zA-Z/]+)</td><td>(\w+)</td><td class=\"n( top)?\">", text)}
+    assert rows["iou/mIoU", "two"] == " top" and rows["unlabelled/entropy", "two"] == rows["unlabelled/entropy", "one"] == ""
+
+
 def test_runs_of_the_same_name_are_told_apart_by_their_folders(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     folders = [make_run(tmp_path / side / "run", data=("day",)) for side in ("a", "b")]
     _, page = render(*folders)

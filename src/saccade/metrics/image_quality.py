@@ -15,8 +15,8 @@ def image_quality(prediction: Prediction, target: Annotations) -> float | None:
     """0..1, higher is better; None where the image has no truth of the kind.
 
     Detections: F1 of those scored above .5 against the objects (crowds left out) at an overlap of .5, 1 where both are empty. Classification: the
-    probability of the true class (the mean over the true classes where several hold). Panoptic and label maps: panoptic quality, IoU, the mean over the
-    classes that occur in the image.
+    probability of the true class (the mean over the true classes where several hold). Panoptic maps: panoptic quality, label maps: IoU, each the mean
+    over the classes that occur in the image.
     """
     if isinstance(prediction, Classification):
         return _of_classification(prediction.scores, target.label)

@@ -129,30 +129,33 @@ def confusion_matrix(truth: Tensor, found: Tensor, num_classes: int, name: str =
     if truth.shape != found.shape:
         raise DataError(f"The label map predicted for {name} has the size {tuple(found.shape)}, its truth {tuple(truth.shape)} (height, width); "
                         "predictions must be in original pixels.")
-    rows, columns = (_narrow(labels) for labels in (truth, found))
-    if _largest(rows) > IGNORE:
+    rows, codes = truth.as_subclass(Tensor).detach().cpu(), _narrow(found)
+    if rows.dtype != torch.uint8:
+        rows = _narrow(rows)
+        if _largest(rows) > IGNORE:
+            raise _unknown_labels(truth, num_classes, f"truth of {name}")
+    rows = rows.to(torch.uint8) + 1  # 255 becomes 0: row 0 is what is left out
+    if _largest(rows) > num_classes:
         raise _unknown_labels(truth, num_classes, f"truth of {name}")
-    if _largest(columns) >= num_classes:
-        nothing = columns == IGNORE
-        if _largest(columns.masked_fill(nothing, 0)) >= num_classes:
+    if _largest(codes) >= num_classes:
+        nothing = codes == IGNORE
+        if _largest(codes.masked_fill(nothing, 0)) >= num_classes:
             raise _unknown_labels(found, num_classes, f"prediction for {name}")
-        columns = columns.masked_fill(nothing, num_classes)
+        codes.masked_fill_(nothing, num_classes)
     # Neighbours are mostly alike, and a processor waits for a counter that it has just written: so pixels side by side have counters of their own.
-    width = num_classes + 1
-    cells = (IGNORE + 1) * width
+    width, cells = num_classes + 1, (num_classes + 1) ** 2
     lanes = min(_LANES, max(1, _LARGEST_SHORT // cells))
-    offsets = (torch.arange(rows.shape[-1]) % lanes * cells).to(torch.int16 if cells <= _LARGEST_SHORT else torch.int32)
-    codes = torch.add(offsets, rows, alpha=width).add_(columns)
-    counts = torch.bincount(codes.reshape(-1), minlength=lanes * cells).reshape(lanes, IGNORE + 1, width).sum(0).numpy()
-    if counts[num_classes:IGNORE].any():
-        raise _unknown_labels(truth, num_classes, f"truth of {name}")
-    return counts[:num_classes]
+    offsets = torch.arange(rows.shape[-1]) % lanes * cells
+    if cells > _LARGEST_SHORT:
+        codes = codes.int()
+    codes.add_(rows, alpha=width).add_(offsets.to(codes.dtype))
+    counts = torch.bincount(codes.reshape(-1), minlength=lanes * cells).reshape(lanes, width, width).sum(0).numpy()
+    return counts[1:]
 
 
 def _narrow(labels: Tensor) -> Tensor:
-    """On the CPU and in 16 bits, or as the bytes that they are: the counting waits for memory. No network or file has labels beyond 16 bits."""
-    plain = labels.as_subclass(Tensor).detach()
-    return (plain if plain.dtype == torch.uint8 else plain.to(torch.int16)).cpu()
+    """A copy on the CPU in 16 bits, for the counting waits for memory. No network or file has labels beyond that."""
+    return labels.as_subclass(Tensor).detach().to(torch.int16, copy=True).cpu()
 
 
 def _largest(labels: Tensor) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from saccade.engine.selection import PREFIX
 from saccade.report.plots import NUM_COLOURS, Series, bar_chart, heat_map, line_chart, number, row_chart, smooth
 from saccade.report.run_data import Run, flatten
 
@@ -62,7 +63,8 @@ def headline_names(names: Sequence[str]) -> list[str]:
 
 
 def figures_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
-    """One row a figure (and run, where there are several), one column a data set; the best run of each figure and data set is marked."""
+    """One row a figure (and run, where there are several), one column a data set; the best run of each figure and data set is marked, but for figures
+    without labels, which do not say who is right."""
     data = data_names(runs)
     several = len(runs) > 1
     rows: list[list[str]] = []
@@ -72,7 +74,7 @@ def figures_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
         for r, run in enumerate(runs):
             for d in range(len(data)):
                 known = [value for row in values if (value := row[d]) is not None]
-                if several and len(known) > 1 and values[r][d] == max(known):
+                if several and len(known) > 1 and values[r][d] == max(known) and not name.startswith(PREFIX):
                     marked.add((len(rows), d + 2))
             rows.append([name, *([run.name] if several else []), *(_show(v) for v in values[r])])
     return Table(["figure", *(["run"] if several else []), *data], rows, frozenset(marked), 2 if several else 1)
