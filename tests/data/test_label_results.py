@@ -11,9 +11,13 @@ from PIL import Image
 
 from command_line import run
 from label_maps import SIZE, write_cityscapes, write_map, write_pairs
+from saccade.data.class_matching import MatchClasses
+from saccade.data.combination import Subset
 from saccade.data.formats.driving_scenes import Cityscapes
 from saccade.data.formats.segmentation import SegmentationFolders
-from saccade.data.label_results import label_maps_of, score_label_maps
+from saccade.data.label_results import has_label_maps, label_maps_of, score_label_maps
+from saccade.data.town.dataset import Town
+from saccade.data.town.segmentation import TownSegmentation
 from saccade.errors import DataError, InputError
 
 CLASSES = ("road", "car")
@@ -97,6 +101,13 @@ def test_the_command_prints_the_figures_and_writes_them(tmp_path: Path, capsys: 
     assert run("evaluate", "--results", tmp_path / "mine", "--recipe", recipe, "--data", "dusk", "--out", tmp_path) == 0
     assert "dusk: none of the 3 images has labels, so there is nothing to score" in capsys.readouterr().err
     assert json.loads((tmp_path / "evaluation" / "dusk" / "figures.json").read_text())["iou/mIoU"] == "NaN"
+
+
+def test_data_of_label_maps_are_told_from_others(tmp_path: Path) -> None:
+    assert has_label_maps(pairs(tmp_path / "a")) and has_label_maps(Subset(dataset=pairs(tmp_path / "a"), count=1))
+    assert has_label_maps(TownSegmentation(size=64, num_images=1, labelled=False)) and has_label_maps(TownSegmentation(size=64, num_images=1))
+    town = Town(size=64, num_videos=1, frames_per_video=1)  # it has maps of its classes, too, but boxes first of all
+    assert not has_label_maps(town) and not has_label_maps(MatchClasses(dataset=Subset(dataset=town, count=1), classes=["person"]))
 
 
 def test_ids_without_label_maps_are_refused(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def _datasets(named: list[str], settings: DataSettings) -> dict[str, Dataset]:
 
 def _metrics(recipe: Recipe | None, model: Model, dataset: Dataset) -> list[Metric]:
     """The recipe's metrics; without a recipe those that suit the annotations."""
+    from saccade.data.label_results import has_label_maps
     from saccade.engine.experiment import build_metrics
     from saccade.metrics.classification import ClassificationAccuracy
     from saccade.metrics.coco import CocoDetection
@@ -171,8 +172,8 @@ def _metrics(recipe: Recipe | None, model: Model, dataset: Dataset) -> list[Metr
 
     if recipe is not None and recipe.section("metrics") is not None:
         return build_metrics(recipe, model.classes, getattr(dataset, "subsets", None))
-    if hasattr(dataset, "subsets"):
-        return [SegmentationIoU(classes=model.classes, subsets=dataset.subsets)]
+    if has_label_maps(dataset):
+        return [SegmentationIoU(classes=model.classes, subsets=getattr(dataset, "subsets", None))]
     if len(dataset) and dataset.annotations(0).label is not None:
         return [ClassificationAccuracy(classes=model.classes)]
     if getattr(model, "masks", None) == "panoptic":

@@ -18,14 +18,15 @@ Show = Callable[[dict[str, dict[str, float]]], None]
 def score_results(results: Path, dataset: Dataset, name: str, ids: str | None, out: Path | None, show: Show) -> None:
     """Print the figures of the files in `results` on `dataset`, called `name`; write them as `figures.json` and `details.json` where `out` names a
     folder. `ids`: the table of ids that label maps are written in. `show` prints figures by data set."""
+    from saccade.data.label_results import has_label_maps
     from saccade.engine.files import storage_errors, write_json
     from saccade.engine.run_folder import strict_number
     from saccade.errors import InputError
 
-    if _has_label_maps(dataset):
+    if has_label_maps(dataset) or (not dataset.videos and next(results.rglob("*.png"), None) is not None):
         figures, details = _score_label_maps(results, dataset, name, ids or "labels", show)
     elif ids is not None:
-        raise InputError(f"--ids says what the pixels of label maps are, but {dataset.name} is not a data set of label maps; leave it out")
+        raise InputError(f"--ids says what the pixels of label maps are, but {dataset.name} is a data set of tracks; leave it out")
     else:
         figures, details = _score_tracks(results, dataset)
     if out is not None:
@@ -34,12 +35,6 @@ def score_results(results: Path, dataset: Dataset, name: str, ids: str | None, o
             folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "figures.json", {key: strict_number(value) for key, value in figures.items()})
         write_json(folder / "details.json", details)
-
-
-def _has_label_maps(dataset: Dataset) -> bool:
-    """Whether the data set is one of label maps, also where its own are not known."""
-    first = dataset.annotations(0) if len(dataset) else None
-    return hasattr(dataset, "subsets") or (first is not None and first.segmentation is not None and first.boxes is None)
 
 
 def _score_tracks(results: Path, dataset: Dataset) -> tuple[dict[str, float], dict[str, Any]]:

@@ -16,10 +16,18 @@ from saccade.data.formats.label_files import LABELS, SUFFIX
 from saccade.data.formats.still_images import existing_folder
 from saccade.errors import DataError
 from saccade.metrics.segmentation import SegmentationIoU
-from saccade.structures import Meta, SegmentationMap
+from saccade.structures import Annotations, Meta, SegmentationMap
 
 _IMAGE = "_leftImg8bit"  # what Cityscapes' images have after the name of the frame
 _SHOWN = 5
+
+
+def has_label_maps(dataset: Dataset) -> bool:
+    """Whether `dataset` is one of label maps: its first image has one and no boxes, or nothing is known of it but colours or subsets of classes."""
+    first = dataset.annotations(0) if len(dataset) else Annotations()
+    if all(value is None for value in vars(first).values()):
+        return bool(getattr(dataset, "colours", None) or getattr(dataset, "subsets", None))
+    return first.segmentation is not None and first.boxes is None
 
 
 def score_label_maps(dataset: Dataset, folder: str | Path, *, ids: str = "labels", on_image: Callable[[], object] = lambda: None) -> SegmentationIoU:
