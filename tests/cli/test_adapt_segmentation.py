@@ -9,6 +9,7 @@ import torch
 
 from command_line import run
 from saccade.engine.checkpoints import find_checkpoint, load_tensors
+from saccade.recipes import load_recipe
 
 TOWN = "{type: TownSegmentation, size: 64, num_images: 6"
 SOURCE = f"""\
@@ -102,3 +103,9 @@ def test_explain_shows_both_players(place: Path, capsys: pytest.CaptureFixture[s
 def test_a_method_that_needs_labelled_images_says_so(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert adapt(place, tmp_path / "run", "data.source=null", "learner.terms=[{type: Supervision}]", "run.steps=1") == 2
     assert "data.source" in " ".join(capsys.readouterr().err.split())
+
+
+def test_weights_come_from_the_source_alone(place: Path, tmp_path: Path) -> None:
+    assert adapt(place, tmp_path / "run", "run.steps=1", "model.backbone.pretrained=true") == 0
+    backbone = load_recipe(tmp_path / "run").section("model")["backbone"]  # type: ignore[index]
+    assert backbone["pretrained"] is False and backbone["name"] == "resnet10t"

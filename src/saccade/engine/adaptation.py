@@ -130,7 +130,8 @@ def _adapted(name: str, values: Mapping[str, Any], source: Source, given: Mappin
     if data.get("source") is not None:
         data["source"] = _matched(data["source"], source.classes)
     data["evaluate"] = {name: _matched(spec, source.classes) for name, spec in (data.get("evaluate") or {}).items()}
-    changed: dict[str, Any] = {**values, "model": _merged(source.model, values.get("model") or {}), "weights": weights, "data": data}
+    model = _merged(source.model, values.get("model") or {})
+    changed: dict[str, Any] = {**values, "model": without_downloads(model) if weights else model, "weights": weights, "data": data}
     learner = values.get("learner") or {}
     if learner.get("type") == LEARNER:
         changed["learner"] = {"size_divisor": data["size_divisor"], **learner}
