@@ -333,6 +333,17 @@ def test_the_same_state_gives_the_same_next_steps_with_every_term_together() -> 
         assert torch.equal(value, first.student.state_dict()[name]), name
 
 
+def test_the_teacher_can_be_in_training_mode_with_the_students_statistics() -> None:
+    for mode, buffers in (("evaluate", "average"), ("train", "copy")):
+        learner = proda(teacher_mode=mode, teacher=MovingAverage(momentum=0.1, buffers=buffers))  # type: ignore[arg-type]
+        learner.step(domains())
+        assert learner.teacher is not None and learner.teacher.training == (mode == "train")
+        same = [torch.equal(b, dict(learner.student.named_buffers())[n]) for n, b in learner.teacher.named_buffers() if b.is_floating_point()]
+        assert all(same) == (buffers == "copy")
+    with pytest.raises(InputError, match="there is no teacher"):
+        proda(teacher_mode="train", teacher=None)
+
+
 def test_terms_without_their_outputs_say_so() -> None:
     model = classifier().eval()
     context = Context(model, frozen_copy(model), {RAW: images(), "weak": images()}, 0, frozen_copy(model))

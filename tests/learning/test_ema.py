@@ -33,6 +33,13 @@ def test_the_warm_up_slows_the_first_steps_down() -> None:
     assert [average.share(t) for t in (0, 1, 3, 9)] == pytest.approx([0.0005, 0.001, 0.002, 0.002])
 
 
+def test_statistics_can_be_copied_instead_of_averaged() -> None:
+    teacher, student = pair()
+    MovingAverage(momentum=0.1, buffers="copy").update(teacher, student, 0)
+    torch.testing.assert_close(teacher.running_mean, torch.ones(3))
+    torch.testing.assert_close(teacher.weight, torch.full((3,), 0.1))
+
+
 def test_the_teacher_can_begin_as_the_mean_of_its_students() -> None:
     teacher, student = pair()
     average = MovingAverage(momentum=0.1, mean_first=True)

@@ -43,20 +43,24 @@ class Adapting:
     the source domain. `teacher`: how a copy of the student follows it; none where None. `fixed`: a network that stays as it is. `objects`: who finds
     pseudo objects. `trainable`: "all" that the model trains, the scales and shifts of its "norms", "nothing", or a list of parameter groups and parts
     of parameter names. `groups`: multipliers of rate and weight decay, see `GroupRules`. `mode`: the student learns as it is evaluated (dropout off,
-    batch norms with running statistics), or as it was trained ("train"). `evaluates`: the network that is scored and saved as the run's model; the
-    other one is kept in the checkpoint's training state. `size_divisor`: of the views, as in `data`.
+    batch norms with running statistics), or as it was trained ("train"); `teacher_mode` is the teacher's (in ProDA's code "train"). `evaluates`: the
+    network that is scored and saved as the run's model; the other one is kept in the checkpoint's training state. `size_divisor`: of the views, as in
+    `data`.
     """
 
     def __init__(
         self, *, model: Model, terms: list[Term], optimizer: OptimizerSpec, views: dict[str, View] | None = None,
         teacher: MovingAverage | None = None, fixed: FixedSource | None = None, objects: ObjectSource | None = None,
         trainable: Literal["all", "norms", "nothing"] | list[str] = "all", groups: dict[str, dict[str, float]] | None = None,
-        mode: Literal["evaluate", "train"] = "evaluate", evaluates: Literal["student", "teacher"] = "student", schedule: Schedule | None = None,
-        clip_norm: PositiveFloat | None = None, size_divisor: PositiveInt = 1,
+        mode: Literal["evaluate", "train"] = "evaluate", teacher_mode: Literal["evaluate", "train"] = "evaluate",
+        evaluates: Literal["student", "teacher"] = "student", schedule: Schedule | None = None, clip_norm: PositiveFloat | None = None,
+        size_divisor: PositiveInt = 1,
     ) -> None:
         ordered_views(views or {})
         if evaluates == "teacher" and teacher is None:
             raise InputError("learner.evaluates is teacher, but there is no teacher; give one, or evaluate the student")
+        if teacher_mode == "train" and teacher is None:
+            raise InputError("learner.teacher_mode is train, but there is no teacher; give one, or leave teacher_mode out")
         if objects is not None and objects.network == "teacher" and teacher is None:
             raise InputError(f"learner.objects: {type(objects).__name__} asks the teacher, but there is none; give one, or set `network: student`")
         self.student = model
@@ -67,7 +71,9 @@ class Adapting:
         for term in terms:
             term.prepare(model)
         self.opponents = _opponents(terms)
-        self.objective = Objective(model, self.teacher, terms, views or {}, objects, size_divisor, fixed=self.fixed, mode=mode)
+        self.objective = Objective(
+            model, self.teacher, terms, views or {}, objects, size_divisor, fixed=self.fixed, mode=mode, teacher_mode=teacher_mode
+        )
         self.optimizer = optimizer
         self._learns = any(p.requires_grad for p in model.parameters())
         if self.opponents and not self._learns:

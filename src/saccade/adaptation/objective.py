@@ -21,16 +21,17 @@ from saccade.structures import Annotations, Batch, Outputs
 
 
 class Objective(Model):
-    """The losses of `terms` on the views of a batch. `mode`: whether the student is in evaluation or in training mode while it learns."""
+    """The losses of `terms` on the views of a batch. `mode` and `teacher_mode`: whether student and teacher are in evaluation or in training mode."""
 
     def __init__(
         self, student: Model, teacher: Model | None, terms: Sequence[Term], views: dict[str, View], objects: ObjectSource | None, size_divisor: int,
-        *, fixed: Model | None = None, mode: Literal["evaluate", "train"] = "evaluate",
+        *, fixed: Model | None = None, mode: Literal["evaluate", "train"] = "evaluate", teacher_mode: Literal["evaluate", "train"] = "evaluate",
     ) -> None:
         super().__init__(student.classes, student.pixel_norm)
         self.student = student
         self._others = (teacher, fixed)  # in a tuple, for torch registers modules that are attributes
-        self.terms, self.views, self.objects, self.size_divisor, self.mode = list(terms), dict(views), objects, size_divisor, mode
+        self.terms, self.views, self.objects, self.size_divisor = list(terms), dict(views), objects, size_divisor
+        self.mode, self.teacher_mode = mode, teacher_mode
         self.step = 0
 
     def forward(self, batch: Batch) -> Outputs:
@@ -51,13 +52,13 @@ class Objective(Model):
         return {"losses": losses, "objects": None if found is None else sum(len(f) for f in map(_boxes, found)) / max(len(found), 1)}
 
     def _set_modes(self) -> None:
-        """The student as `mode` says; the others in evaluation mode: no dropout, proposals as in tests. Terms turn on what they need beyond that."""
-        trains = self.mode == "train"
-        if self.student.training != trains:
-            self.student.train(trains)
-        for network in self._others:
-            if network is not None and network.training:
-                network.eval()
+        """Student and teacher as they are to be, the fixed network in evaluation mode: no dropout, proposals as in tests. Terms turn on what they
+        need beyond that."""
+        teacher, fixed = self._others
+        wanted = ((self.student, self.mode == "train"), (teacher, self.teacher_mode == "train"), (fixed, False))
+        for network, trains in wanted:
+            if network is not None and network.training != trains:
+                network.train(trains)
 
     def _losses(self, context: Context) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}

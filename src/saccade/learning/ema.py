@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
@@ -29,13 +30,15 @@ class MovingAverage:
     `momentum` is the student's share in the update of one step (0: the teacher stays as it is); over the first `warm_up` steps it grows linearly to
     that. `mean_first`: the teacher begins as the plain mean of its students so far, until that moves by less than `momentum` (mean teachers, DACS);
     so it does not stay behind a student that begins untrained. `interval`: steps between updates. `follows` says which buffers with fractions are
-    averaged, by name; the others of the teacher, and whole numbers, stay as they are. `reference_quirks`: see the module.
+    averaged, by name; the others of the teacher, and whole numbers, stay as they are. `buffers`: "copy" takes them over as they are in the student
+    (ProDA's code). `reference_quirks`: see the module.
     """
 
     momentum: Probability
     interval: PositiveInt = 1
     warm_up: NonNegativeInt = 0
     mean_first: bool = False
+    buffers: Literal["average", "copy"] = "average"
     reference_quirks: bool = False
     follows: Callable[[str], bool] = field(default=_always)
 
@@ -58,7 +61,9 @@ class MovingAverage:
         share = self.share(step)
         if step % self.interval or share == 0:
             return
-        theirs = dict(student.named_parameters()) | {n: b for n, b in student.named_buffers() if self.follows(n)}
+        buffers = {n: b for n, b in student.named_buffers() if self.follows(n) and b.is_floating_point()}
+        theirs = dict(student.named_parameters()) | (buffers if self.buffers == "average" else {})
         own = dict(teacher.named_parameters()) | dict(teacher.named_buffers())
-        names = [name for name, value in theirs.items() if value.is_floating_point()]
-        torch._foreach_lerp_([own[n] for n in names], [theirs[n].detach() for n in names], share)
+        torch._foreach_lerp_([own[n] for n in theirs], [value.detach() for value in theirs.values()], share)
+        if self.buffers == "copy":
+            torch._foreach_copy_([own[n] for n in buffers], list(buffers.values()))
