@@ -109,3 +109,23 @@ def test_weights_come_from_the_source_alone(place: Path, tmp_path: Path) -> None
     assert adapt(place, tmp_path / "run", "run.steps=1", "model.backbone.pretrained=true") == 0
     backbone = load_recipe(tmp_path / "run").section("model")["backbone"]  # type: ignore[index]
     assert backbone["pretrained"] is False and backbone["name"] == "resnet10t"
+
+
+def test_two_runs_are_evaluated_as_an_ensemble(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    member = """{type: DeepLabV2, head: aspp2, rates: [1, 2], auxiliary: true,
+                 backbone: {type: TimmBackbone, name: resnet10t, out_indices: [3, 4], output_stride: 8, norm_affine: false}}"""
+    both = tmp_path / "both.yaml"
+    both.write_text(
+        f"# Two runs.\nbase: [players.yaml]\nmodel: {{type: SegmentationEnsemble, members: [{member}, '${{model.members.0}}']}}\n"
+        f"weights: [{{source: {place / 'run'}, into: members.0}}, {{source: {place / 'run'}, into: members.1}}]\n"
+        "data: {evaluation_transforms: [{type: Resize, size: [64, 64]}]}\n"
+    )
+    (tmp_path / "players.yaml").write_text(TWO_PLAYERS)
+    assert run("evaluate", both, "--weights", "recipe", "--device", "cpu", "--out", tmp_path / "ensemble") == 0
+    assert run("evaluate", place / "run", "--device", "cpu", "--out", tmp_path / "alone") == 0
+    together, alone = (json.loads((tmp_path / name / "evaluation/night/figures.json").read_text()) for name in ("ensemble", "alone"))
+    assert together == pytest.approx(alone, nan_ok=True)  # of two equal members, each of them
+    capsys.readouterr()
+    both.write_text(both.read_text().replace(f", {{source: {place / 'run'}, into: members.1}}", ""))
+    assert run("evaluate", both, "--weights", "recipe", "--device", "cpu", "--out", tmp_path / "half") == 2
+    assert "fills members.0, but not members.1" in " ".join(capsys.readouterr().err.split())

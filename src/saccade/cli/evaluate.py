@@ -29,7 +29,7 @@ def command(
         str | None, typer.Option(help="What the pixels of label maps in --results are: labels (0, 1, ..., default), cityscapes, synthia or camvid.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Take data, transforms and metrics from this recipe; default: that of the run.")] = None,
-    weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For a recipe: a file, 'published', or 'recipe': those it names.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Fold batch norms into convolutions: equal but for rounding, and faster.")] = False,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="bf16: networks compute in half precision.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Results go to OUT/evaluation/DATA; default: the run folder, else here.")] = None,

@@ -32,7 +32,7 @@ def command(
         Literal["coco", "csv"], typer.Option("--format", help="coco: predictions.json alone; csv: predictions.csv beside it.")
     ] = "coco",
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Whether pictures and videos are drawn.")] = True,
-    weights: Annotated[str | None, typer.Option(help="For a recipe: a file with its weights, or 'published'.")] = None,
+    weights: Annotated[str | None, typer.Option(help="For a recipe: a file, 'published', or 'recipe': those it names.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Fold batch norms into convolutions: equal but for rounding, and faster.")] = False,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="bf16: networks compute in half precision.")] = "fp32",
     plugin: Annotated[list[str] | None, typer.Option(help="A package with classes of your own; may be repeated.")] = None,

@@ -63,7 +63,7 @@ def _call(target: str, arguments: dict[str, Any], where: str, origins: Mapping[s
                 raise InputError(f"{_origin(place, origins)}unknown key {key!r}. Expected {signature}")
             ready[key] = value
         elif _has_spec(value):
-            ready[key] = _build_nested(value, place, origins, provided if key in ("backbone", "head", "loss") else {})
+            ready[key] = _build_nested(value, place, origins, provided if key in ("backbone", "head", "loss", "members") else {})
         else:
             ready[key] = _checked(parameter.type, value, place, origins, foreign, signature)
     _check_complete(signature, ready, where, origins)

@@ -14,6 +14,7 @@ TABLE: dict[str, dict[str, str]] = {
         "ImageClassifier": "saccade.models.classifier:ImageClassifier",
         "QDTrack": "saccade.models.qdtrack:QDTrack",
         "SSD": "saccade.models.ssd:SSD",
+        "SegmentationEnsemble": "saccade.models.ensemble:SegmentationEnsemble",
     },
     "backbones": {
         "CifarResNet": "saccade.layers.cifar_resnet:CifarResNet",

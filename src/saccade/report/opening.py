@@ -10,7 +10,7 @@ import torch
 from saccade.errors import InputError
 from saccade.layers.folding import fold_at_first_call
 from saccade.models.contract import Model
-from saccade.recipes import Recipe, build, check, load_recipe, zoo_names
+from saccade.recipes import Recipe, build, build_section, check, load_recipe, zoo_names
 from saccade.recipes.stages import outcome
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def _open(checkpoint: str, weights: str | None, device: str) -> Model:
     check(recipe)
     recipe = outcome(recipe)
     if weights is None:
-        raise InputError(f"{checkpoint} is a recipe, which has no weights yet; add --weights FILE or --weights published, or name a checkpoint")
+        raise InputError(
+            f"{checkpoint} is a recipe, which has no weights yet; add --weights FILE, --weights published, or --weights recipe for those that "
+            "it names itself; or name a checkpoint"
+        )
     return _from_recipe(recipe, weights).to(where).eval()
 
 
@@ -82,9 +85,24 @@ def _from_recipe(recipe: Recipe, weights: str) -> Model:
         weights = entry.name
     spec = without_downloads(recipe.section("model"))
     model: Model = build(spec, where="model", origins=recipe.origins, classes=recipe_classes(recipe), things=_things(recipe))
-    load_into(model, read_tensors(weights))
+    if weights == "recipe":
+        _fill_as_named(model, recipe)
+    else:
+        load_into(model, read_tensors(weights))
     model.evaluation_transforms = (recipe.section("data") or {}).get("evaluation_transforms") or []  # type: ignore[assignment]
     return model
+
+
+def _fill_as_named(model: Model, recipe: Recipe) -> None:
+    """Load what the recipe's section `weights` names into the parts that it names. Raises InputError where that is not the whole model."""
+    sources = build_section(recipe, "weights") if recipe.section("weights") else []
+    sources = sources if isinstance(sources, list) else [sources]
+    parts = [source.into for source in sources]
+    left = next((name for name, _ in model.named_parameters() if not any(part == "" or name.startswith(f"{part}.") for part in parts)), None)
+    if left is not None:
+        raise InputError(f"--weights recipe: the section `weights` of {recipe.name} fills {', '.join(parts) or 'nothing'}, but not {left}")
+    for source in sources:
+        source.fill(model)
 
 
 def _published_for(recipe: Recipe) -> Published | None:
