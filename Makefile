@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Threads that sleep while they wait leave the processor to others.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: install demo test test-slow lint bench clean
 
 install: $(VENV)/installed
