@@ -13,7 +13,8 @@ from saccade.recipes import Recipe, load_recipe
 _COUNTS = {"source": 8, "train": 6, "evaluate.night": 2}
 OVERRIDES = [
     *(f"data.{name}.{key}" for name, count in _COUNTS.items() for key in ("size=[64,96]", f"num_images={count}")),
-    "data.source_transforms.0.size=[48,72]", "run.batch_size=2", "run.log_every=1", "run.save_every=2", "run.steps=3", "stages.stage1.run.steps=8",
+    "learner.views.weak.transforms=[{type: RandomScaleCrop, size: [48, 72], scale: [0.75, 1.5]}, {type: RandomHorizontalFlip}]",
+    "run.batch_size=2", "run.log_every=1", "run.save_every=2", "run.steps=3", "stages.stage1.run.steps=8",
 ]
 
 

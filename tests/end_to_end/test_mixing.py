@@ -30,7 +30,7 @@ def test_a_method_that_mixes_adapts_a_network_of_the_day(source: Path, tmp_path:
 
 
 def test_mic_is_dacs_and_one_term_more() -> None:
-    for target in ("gta5_cityscapes", "synthia_cityscapes", "town_night", "town_fog"):
+    for target in ("gta5_cityscapes", "synthia_cityscapes", "camvid_dusk", "town_night", "town_fog"):
         dacs, mic = (load_recipe(f"{method}_{target}") for method in ("dacs", "mic"))
         assert mic.section("learner")["terms"][:-1] == dacs.section("learner")["terms"]
         assert mic.section("learner")["terms"][-1]["type"] == "MaskedConsistency"

@@ -72,7 +72,7 @@ def test_a_run_killed_in_the_middle_of_stage_1_ends_with_the_weights_of_one_that
     assert not stale_files(folder)
 
 
-@pytest.mark.parametrize("name", ["proda_town_night", "proda_town_fog", "proda_gta5_cityscapes", "proda_synthia_cityscapes"])
+@pytest.mark.parametrize("name", ["proda_town_night", "proda_town_fog", "proda_camvid_dusk", "proda_gta5_cityscapes", "proda_synthia_cityscapes"])
 def test_recipes_of_all_domains_have_the_same_stages_and_no_mistakes(name: str) -> None:
     recipe = load_recipe(name)
     check(recipe)
