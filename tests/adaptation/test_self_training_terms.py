@@ -112,7 +112,7 @@ def test_prototypes_decide_where_soft_labels_do_not(quirks: bool) -> None:
     term = Prototypes(labels=labels, reference_quirks=quirks)
     term.prepare(model)
     bank = term._bank(term._means(context))
-    found = term._labels(context, bank, size)
+    found = term._labels(context, bank, labels.maps, size)
     features, _ = term._features(context, size)
     nearest = bank.distances(features).argmin(1)
     assert torch.equal(found[found != 255], nearest[found != 255])
@@ -127,6 +127,17 @@ def test_published_and_right_alignment_agree_where_the_view_is_no_more_than_a_cr
     assert torch.nn.functional.cosine_similarity(right, published).mean() > 0.97
     shifted = torch.nn.functional.cosine_similarity(right[..., 1:], published[..., :-1]).mean()
     assert torch.nn.functional.cosine_similarity(right, published).mean() > shifted
+
+
+def test_the_students_own_labels_leave_its_gradients_alone() -> None:
+    model = network()
+    context = step(model)
+    own = OnlineLabels(network="student", looks_at="weak")
+    term = Prototypes(labels=own)
+    term.prepare(model)
+    assert term(context)["prototype_loss"].requires_grad
+    assert PseudoLabels(labels=own, view="weak")(context)["pseudo_label_loss"].requires_grad
+    assert context.outputs("student", "weak")["logits"].requires_grad and not own.read(context, "weak", (6, 6)).confidence.requires_grad
 
 
 def test_prototypes_start_from_a_file_and_must_fit(tmp_path: Path) -> None:

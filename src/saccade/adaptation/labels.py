@@ -112,7 +112,6 @@ class StoredSoftLabels(LabelSource):
         return LabelMaps.of(*bring(maps, [Place(each.frame, each.geometry) for each in stored], places_of(batch), size))
 
 
-
 class StoredLabels(LabelSource):
     """The hard labels that the task `WriteLabels` (`kind: hard`) left in `folder`, by the ids of the samples.
 

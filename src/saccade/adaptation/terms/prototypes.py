@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saccade.adaptation.context import RAW, Context, Network
 from saccade.adaptation.label_losses import label_cross_entropy, symmetric_cross_entropy
-from saccade.adaptation.labels import LabelSource
+from saccade.adaptation.labels import LabelMaps, LabelSource
 from saccade.adaptation.prototypes import LEAST_PIXELS, ClassMeans, PrototypeBank, assignment, class_means, denoised, read_prototypes
 from saccade.adaptation.published_warps import in_weak_view
 from saccade.adaptation.term import Term
@@ -65,7 +65,7 @@ class Prototypes(Term):
         context.notes[PROTOTYPES] = bank
         batch = context.view(self.view)
         size = reduced_size(batch, self.stride)
-        labels = self._labels(context, bank, size)
+        labels = self._labels(context, bank, self.labels.read(context, self.view, size), size)
         logits = enlarged(context.outputs("student", self.view), "logits", batch, size)
         plain = self.loss == "ce"
         loss = label_cross_entropy(logits, labels) if plain else symmetric_cross_entropy(logits, labels, alpha=self.alpha, beta=self.beta)
@@ -97,14 +97,13 @@ class Prototypes(Term):
         return bank
 
     @torch.no_grad()
-    def _labels(self, context: Context, bank: PrototypeBank, size: tuple[int, int]) -> Tensor:
-        """(N, h, w) int64 the denoised labels of the view, 255 where nothing is known or the label is not sure enough."""
-        batch, soft = context.view(self.view), self.labels.read(context, self.view, size)
+    def _labels(self, context: Context, bank: PrototypeBank, soft: LabelMaps, size: tuple[int, int]) -> Tensor:
+        """(N, h, w) int64 the denoised `soft` labels of the view, 255 where nothing is known or the label is not sure enough."""
         if soft.probabilities is None:
             raise InputError(f"Prototypes puts soft labels right, and {type(self.labels).__name__} has hard ones alone; take soft labels")
         features, known = self._features(context, size)
         found = denoised(assignment(bank.distances(features), self.temperature), soft.probabilities)
-        known = known & soft.known & shown(batch, size) & (found.confidence >= self.threshold) & (found.confidence > 0)
+        known = known & soft.known & shown(context.view(self.view), size) & (found.confidence >= self.threshold) & (found.confidence > 0)
         return found.labels.masked_fill(~known, IGNORE)
 
     def _features(self, context: Context, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
