@@ -4,7 +4,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+from saccade.data.class_sets import CLASS_SETS
 from saccade.learning.schedules import Poly
 from saccade.recipes import build, check, load_recipe, zoo_names
 
@@ -82,3 +84,16 @@ def test_the_crossings_are_valid(name: str) -> None:
     recipe = load_recipe(name)
     check(recipe)
     assert f"Command: saccade adapt {name} --from runs/" in recipe.header and "Hardware" in recipe.header
+
+
+@pytest.mark.parametrize(("pair", "classes", "parameters"), [("gta5", "cityscapes19", 44_601_560), ("synthia", "synthia16", 43_679_872)])
+def test_the_ensembles_are_two_of_the_published_networks(pair: str, classes: str, parameters: int) -> None:
+    recipe = load_recipe(f"ensemble_advent_minent_{pair}_cityscapes")
+    check(recipe)
+    names = CLASS_SETS[classes].classes
+    with torch.device("meta"):
+        model = build(recipe.section("model"), classes=names)
+    assert model.classes == names and model.weights == [0.5, 0.5]
+    assert sum(p.numel() for p in model.parameters()) == 2 * parameters
+    assert [source["into"] for source in recipe.section("weights")] == ["members.0", "members.1"]
+    assert f"Command: saccade evaluate {recipe.name} --weights recipe" in recipe.header
