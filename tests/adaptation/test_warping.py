@@ -9,11 +9,12 @@ from torch import Tensor
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 from torchvision.transforms.v2 import functional as F
 
-from saccade.adaptation.published_warps import StrongSteps, in_strong_view, strong_maps
+from saccade.adaptation.published_warps import StrongSteps, WeakCrop, in_strong_view, in_weak_view, strong_maps, weak_maps
 from saccade.adaptation.warping import Place, bring, places_of, shown
 from saccade.data.transforms.classification import Cutout, Window
 from saccade.data.transforms.sample_transform import crop, move
 from saccade.data.transforms.strong import StrongAugment
+from saccade.errors import InputError
 from saccade.ops.class_maps import resize_maps
 from saccade.structures import Annotations, Applied, Geometry, Sample, collate, make_sample
 
@@ -136,6 +137,20 @@ def test_the_published_warp_moves_along_x_too_far_and_forgets_the_order() -> Non
     maps = torch.rand(1, 2, HEIGHT // 4, WIDTH // 4)
     replayed, _ = in_strong_view(maps, *batches)
     assert torch.equal(replayed, strong_maps(maps, [StrongSteps(False, {"ShearX": 0.1, "Rotate": 20}, None)])[0])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_published_weak_crop_at_scale_one_is_a_crop_of_the_map(flip: bool) -> None:
+    maps = torch.rand(1, 3, 32, 56)
+    expected = maps[:, :, 4:20, 12:36]
+    expected = expected.flip(-1) if flip else expected
+    assert torch.equal(weak_maps(maps, [WeakCrop((HEIGHT, WIDTH), (16, 48, 64, 96), flip)]), expected)
+    view = crop(picture(), 16, 48, 64, 96)
+    view = move(view, F.horizontal_flip) if flip else view
+    assert torch.equal(in_weak_view(maps, collate([picture()]), collate([view])), expected), "the crop is known from the way between both"
+    turned = StrongAugment().apply(picture(), [Applied("Rotate", (5,))])
+    with pytest.raises(InputError, match="resized, cropped and flipped"):
+        in_weak_view(maps, collate([picture()]), collate([turned]))
 
 
 def test_published_and_right_warps_agree_where_nothing_is_wrong() -> None:
