@@ -156,6 +156,6 @@ def _announce(training: Training, console: Console) -> None:
         f"{training.total_steps:,} steps = {epochs:.4g} epochs of {training.steps_per_epoch:,} steps; run folder {training.folder.path}",
     ]
     for group in getattr(training.learner, "parameter_groups", list)():
-        lines.append(f"  {group.name}: {group.size:,} parameters, learning rate {group.lr:g}, weight decay {group.weight_decay:g}")
+        lines.append(f"  {group.name}: {group.size:,} parameters, learning rate {group.rate}, weight decay {group.weight_decay:g}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
