@@ -30,8 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends with exit code 0, 1 (a defect of ours), 2 (input), 3 (data), 4 (numbers), 5 (files) or 128 + signal."""
-    # Threads that wait for each other in a busy loop make a network a hundred times slower where other work shares the processor; sleeping costs next to
-    # nothing. Read when torch is imported; who sets it otherwise has the last word.
+    # Threads that wait for each other in a busy loop make a network a hundred times slower where other work shares the processor; sleeping costs
+    # next to nothing. Read when torch is imported; who sets it otherwise has the last word.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
