@@ -141,6 +141,19 @@ def test_the_mode_says_whether_dropout_draws_and_norms_move(mode: str) -> None:
     assert model.training == (mode == "train")
 
 
+@pytest.mark.parametrize(("norm", "moves"), [("batch", True), ("eval", False)])
+def test_norms_move_in_training_mode_unless_the_network_keeps_them(norm: str, moves: bool) -> None:
+    """AdaptSegNet and ADVENT move them with fixed scales; the warm-up of ProDA does not (segmentation_adaptation.md 1.8)."""
+    model = segmenter(norm=norm)
+    learner = started(Adapting(model=model, terms=[Supervision()], optimizer=SGD(lr=1e-3), mode="train"))
+    before = state_of(model)
+    learner.step(domains(1))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert any("running_mean" in name for name in changed) == moves
+    norms = {f"{path}.{leaf}" for path, norm in batch_norms(model).items() for leaf in ("weight", "bias")}
+    assert norms and not norms & changed and any(name.startswith("head.") for name in changed)
+
+
 def test_the_student_trains_while_teacher_and_fixed_network_do_not() -> None:
     student, teacher, fixed = segmenter(), segmenter(), segmenter()
     Objective(student, teacher, [Entropy()], {}, None, 1, fixed=fixed, mode="train")(images())

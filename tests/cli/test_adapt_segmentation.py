@@ -93,6 +93,13 @@ def test_a_stopped_game_resumes_to_the_same_weights(place: Path, tmp_path: Path)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_method_with_a_model_of_its_own_can_begin_without_a_source_run(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"# From the beginning.\nbase: [players.yaml]\n{SOURCE[SOURCE.index('model:'):SOURCE.index('data:')]}")
+    (tmp_path / "players.yaml").write_text(TWO_PLAYERS)
+    assert run("train", tmp_path / "mine.yaml", "--out", tmp_path / "run", "--accelerator", "cpu", "run.steps=2") == 0
+    assert load_tensors(find_checkpoint(tmp_path / "run")).keys() == load_tensors(find_checkpoint(place / "run")).keys()
+
+
 def test_explain_shows_both_players(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("explain", place / "run") == 0
     said = capsys.readouterr().out
