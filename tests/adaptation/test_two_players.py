@@ -204,7 +204,8 @@ def test_a_loss_scale_is_shared_and_an_overflow_costs_both_players_the_step() ->
         mixed.step(domains(1, seed=seed))
         exact.step(domains(1, seed=seed))
     for ours, theirs, before in zip(weights(mixed), weights(exact), start, strict=True):
-        assert (ours - theirs).norm() <= 0.1 * (theirs - before).norm() + 1e-7
+        # Half precision blurs the way; a player that missed a step would be half of it off.
+        assert (ours - theirs).norm() <= 0.25 * (theirs - before).norm() + 1e-7
     scaler.update(2.0**127)
     still = weights(mixed)
     figures = mixed.step(domains(1))
