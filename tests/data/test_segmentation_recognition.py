@@ -20,7 +20,7 @@ from saccade.data.inspection import inspect
 from saccade.data.recognition import candidates, open_dataset, recognise
 from saccade.data.town.segmentation import TownSegmentation
 from saccade.engine.adaptation import Source, adaptation_recipe
-from saccade.errors import InputError
+from saccade.errors import DataError, InputError
 from saccade.recipes import build, recipe_from_values
 from saccade.structures import Annotations, make_sample
 
@@ -143,6 +143,18 @@ def test_an_empty_folder_of_images_is_told(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "images").mkdir()
     assert run("data", "show", str(tmp_path), "--format", "segmentation") == 3
     assert "images holds no pictures; check the path" in capsys.readouterr().err
+    for adapted in (lambda: open_dataset(tmp_path), lambda: adapted_data(tmp_path, ("road",))):
+        with pytest.raises(DataError, match="is empty: there is no file in it"):
+            adapted()
+
+
+def test_images_without_label_maps_are_pictures_without_labels(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "1.png")
+    assert candidates(tmp_path) == [("frames", {"root": str(tmp_path / "images")})]
+    data = adapted_data(tmp_path, ("road",))
+    assert data["train"] == {"type": "Frames", "root": str(tmp_path / "images")} and data["evaluate"] == {}
+    write_image(tmp_path / "more" / "2.png")
+    assert readings(tmp_path) == [("imagefolder", {})]
 
 
 METHOD = {"learner": {"type": "Adapting", "terms": []}, "data": {"source": {"type": "TownSegmentation", "num_images": 2}}, "run": {"best": "x"}}

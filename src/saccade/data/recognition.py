@@ -77,6 +77,8 @@ def recognise(path: str | Path) -> Reading:
     """The best (format name, constructor arguments) for `path`. Raises `DataError` that lists what was looked for where nothing fits."""
     found = candidates(path)
     if not found:
+        if not any(files for _, _, files in os.walk(Path(path).expanduser())):
+            raise DataError(f"{path} is empty: there is no file in it or below it; check the path, and that the copy was complete")
         raise DataError(f"{path} holds no data set of a known format. Looked for: {_LOOKED_FOR}. Name the format if the layout is another")
     return found[0]
 
@@ -196,8 +198,10 @@ def _is_scalabel_file(file: Path) -> bool:
 
 
 def _frames(root: Path) -> Iterator[Reading]:
-    """Pictures in the folder itself, or videos anywhere below; folders of pictures are taken for classes."""
-    if picture_files(root) or any(Path(name).suffix.lower() in VIDEO_SUFFIXES for _, _, files in islice(os.walk(root), 50) for name in files):
+    """Pictures in the folder itself or in `images` alone, or videos anywhere below; other folders of pictures are taken for classes."""
+    if _folders(root) == ["images"] and picture_files(root / "images"):
+        yield "frames", {"root": str(root / "images")}
+    elif picture_files(root) or any(Path(name).suffix.lower() in VIDEO_SUFFIXES for _, _, files in islice(os.walk(root), 50) for name in files):
         yield "frames", {"root": str(root)}
 
 
@@ -343,7 +347,9 @@ def _is_image_list(file: Path) -> bool:
 
 
 def _image_folder(root: Path) -> Iterator[Reading]:
-    folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    folders = _folders(root)
+    if folders == ["images"] and picture_files(root / "images"):
+        return  # pictures without labels
     splits = [f for f in sorted(folders, key=lambda f: _SPLITS.index(f) if f in _SPLITS else 99) if f in _SPLITS]
     if splits:
         for split in splits:
@@ -356,8 +362,12 @@ def _image_folder(root: Path) -> Iterator[Reading]:
         yield "imagefolder", {"root": str(root)}
 
 
+def _folders(root: Path) -> list[str]:
+    """The names of the folders in `root`, sorted, without hidden ones."""
+    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+
+
 def _has_class_folders(root: Path) -> bool:
     """Whether one of the first folders below `root` has a picture somewhere."""
-    folders = [e.path for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")]
-    names = (name for folder in folders[:20] for _, _, files in islice(os.walk(folder), 50) for name in files)
+    names = (name for folder in _folders(root)[:20] for _, _, files in islice(os.walk(root / folder), 50) for name in files)
     return any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)
