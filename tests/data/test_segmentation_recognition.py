@@ -148,6 +148,13 @@ def test_an_empty_folder_of_images_is_told(tmp_path: Path, capsys: pytest.Captur
             adapted()
 
 
+def test_a_file_of_no_known_format_is_not_called_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing of the kind\n")
+    for place in (tmp_path / "notes.txt", tmp_path):
+        with pytest.raises(DataError, match="holds no data set of a known format"):
+            recognise(place)
+
+
 def test_images_without_label_maps_are_pictures_without_labels(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "1.png")
     assert candidates(tmp_path) == [("frames", {"root": str(tmp_path / "images")})]

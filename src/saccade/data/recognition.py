@@ -77,7 +77,8 @@ def recognise(path: str | Path) -> Reading:
     """The best (format name, constructor arguments) for `path`. Raises `DataError` that lists what was looked for where nothing fits."""
     found = candidates(path)
     if not found:
-        if not any(files for _, _, files in os.walk(Path(path).expanduser())):
+        place = Path(path).expanduser()
+        if place.is_dir() and not any(files for _, _, files in os.walk(place)):
             raise DataError(f"{path} is empty: there is no file in it or below it; check the path, and that the copy was complete")
         raise DataError(f"{path} holds no data set of a known format. Looked for: {_LOOKED_FOR}. Name the format if the layout is another")
     return found[0]
@@ -199,7 +200,7 @@ def _is_scalabel_file(file: Path) -> bool:
 
 def _frames(root: Path) -> Iterator[Reading]:
     """Pictures in the folder itself or in `images` alone, or videos anywhere below; other folders of pictures are taken for classes."""
-    if _folders(root) == ["images"] and picture_files(root / "images"):
+    if _has_pictures_alone(root):
         yield "frames", {"root": str(root / "images")}
     elif picture_files(root) or any(Path(name).suffix.lower() in VIDEO_SUFFIXES for _, _, files in islice(os.walk(root), 50) for name in files):
         yield "frames", {"root": str(root)}
@@ -347,9 +348,9 @@ def _is_image_list(file: Path) -> bool:
 
 
 def _image_folder(root: Path) -> Iterator[Reading]:
+    if _has_pictures_alone(root):
+        return
     folders = _folders(root)
-    if folders == ["images"] and picture_files(root / "images"):
-        return  # pictures without labels
     splits = [f for f in sorted(folders, key=lambda f: _SPLITS.index(f) if f in _SPLITS else 99) if f in _SPLITS]
     if splits:
         for split in splits:
@@ -365,6 +366,11 @@ def _image_folder(root: Path) -> Iterator[Reading]:
 def _folders(root: Path) -> list[str]:
     """The names of the folders in `root`, sorted, without hidden ones."""
     return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+
+
+def _has_pictures_alone(root: Path) -> bool:
+    """Whether `images` is the only folder in `root` and holds pictures: those are of no class."""
+    return _folders(root) == ["images"] and bool(picture_files(root / "images"))
 
 
 def _has_class_folders(root: Path) -> bool:
